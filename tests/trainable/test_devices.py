@@ -1,0 +1,91 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from trainable.devices import DeviceSettings, memory_limit, plan_devices, visible_gpus
+from trainable.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "visible", "expected"),
+    [
+        (1, 0, [], DeviceSettings((), None, 1)),
+        (2, 0, ["0", "1"], DeviceSettings((), None, 2)),
+        (0.5, 0, [], DeviceSettings((), None, 1)),
+        (3.9, 0, [], DeviceSettings((), None, 3)),
+        (4, 1, ["2"], DeviceSettings(("2",), None, 4)),
+        (1, 0.25, ["GPU-6a1f"], DeviceSettings(("GPU-6a1f",), 0.25, 1)),
+        (1, 2, ["0", "1", "2"], DeviceSettings(("0", "1"), None, 1)),
+    ],
+)
+def test_a_worker_uses_what_it_was_promised_and_no_more(cpus, gpus, visible, expected):
+    assert plan_devices(cpus, gpus, visible) == expected
+
+
+@pytest.mark.parametrize(("gpus", "visible"), [(1, []), (0.5, []), (2, ["0"])])
+def test_a_promised_gpu_that_is_not_there_is_named(gpus, visible):
+    with pytest.raises(InputError, match="visible GPU"):
+        plan_devices(1, gpus, visible)
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [("", []), ("-1", []), ("0", ["0"]), ("1, 3", ["1", "3"]), ("GPU-6a1f,GPU-77b0", ["GPU-6a1f", "GPU-77b0"])],
+)
+def test_the_environment_says_which_gpus_are_seen(monkeypatch, listed, expected):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
+    assert visible_gpus() == expected
+
+
+@pytest.mark.parametrize(
+    ("driver", "expected"), [("echo 0; echo 1", ["0", "1"]), ("echo no devices were found >&2; exit 6", []), (None, [])]
+)
+def test_without_a_word_from_the_environment_the_driver_is_asked(monkeypatch, tmp_path, driver, expected):
+    if driver:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{driver}\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert visible_gpus() == expected
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 4, 8])
+def test_all_shares_of_a_gpu_fit_on_it_with_their_cuda_libraries(workers):
+    limit = memory_limit(1 / workers, total_megabytes=16_000)
+    assert limit >= 512
+    assert workers * (limit + 1024) <= 16_000
+
+
+def test_a_share_too_small_to_train_says_which_would_do():
+    with pytest.raises(InputError, match=r"at least 0\.1 .*got 0\.05"):
+        memory_limit(0.05, total_megabytes=16_000)
+    assert memory_limit(0.1, total_megabytes=16_000) >= 512
+
+
+@pytest.mark.slow
+def test_tensorflow_starts_with_the_settings():
+    script = """
+import json, os
+os.environ["CUDA_VISIBLE_DEVICES"] = "0"
+from trainable.devices import apply_devices, plan_devices
+apply_devices(plan_devices(1, 0, []))
+apply_devices(plan_devices(1, 0, []))
+import tensorflow as tf
+threading = tf.config.threading
+set_to = [
+    threading.get_intra_op_parallelism_threads(), threading.get_inter_op_parallelism_threads(),
+    os.environ["CUDA_VISIBLE_DEVICES"], os.environ["OMP_NUM_THREADS"],
+]
+float(tf.reduce_sum(tf.ones(3)))
+try:
+    apply_devices(plan_devices(2, 0, []))
+    late = "accepted"
+except RuntimeError:
+    late = "refused"
+print(json.dumps([*set_to, late]))
+"""
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert json.loads(finished.stdout) == [1, 1, "", "1", "refused"]
