@@ -1,0 +1,361 @@
+"""StudyConfig: what a study file may say, checked before any work, all problems at once."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+
+from search.errors import ConfigurationError
+from search.space import Parameter, Point, Space, condition_problems, point_problems
+
+MAX_BYTES = 1_000_000  # a study file is a page; anything larger is a mistake or an attack
+
+
+class Section(BaseModel):
+    """A part of a study file: unknown keys refused, values fixed once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class Objective(Section):
+    """What trials are ranked by."""
+
+    metric: str = "val_auc"
+    """A metric that every epoch reports."""
+    direction: Literal["maximize", "minimize"] = "maximize"
+
+    def better(self, value: float, than: float) -> bool:
+        """Whether `value` beats `than`; NaN beats nothing."""
+        return value > than if self.direction == "maximize" else value < than
+
+
+class Sampler(Section):
+    """Who proposes configurations. Arguments are pinned here, because Optuna's defaults change between versions."""
+
+    name: Literal["tpe", "random", "grid", "cmaes", "gp"] = "tpe"
+    startup_trials: Annotated[int, Field(ge=0)] = 10
+    """Random trials before the model takes over (tpe, cmaes, gp)."""
+    candidates: Annotated[int, Field(ge=1)] = 24
+    """Candidates compared for each suggestion (tpe)."""
+    multivariate: bool = True
+    """Model hyperparameters together rather than one by one (tpe)."""
+    constant_liar: bool = True
+    """Count running trials as bad ones, so that parallel workers spread out (tpe)."""
+
+
+class Pruner(Section):
+    """Who ends hopeless trials early."""
+
+    name: Literal["successive_halving", "hyperband", "median", "none"] = "successive_halving"
+    min_epochs: Annotated[int, Field(ge=1)] = 1
+    """No trial is pruned before this many epochs."""
+    reduction_factor: Annotated[int, Field(ge=2)] = 3
+    """One in this many trials goes on at each rung (successive_halving, hyperband)."""
+    startup_trials: Annotated[int, Field(ge=0)] = 5
+    """Completed trials before anything is pruned (median)."""
+
+
+class Budget(Section):
+    """How much a study may spend."""
+
+    trials: Annotated[int, Field(ge=1, le=1_000_000)] = 24
+    """Configurations tried."""
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 9
+    """Epochs one trial may get."""
+    wall_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Time the search may take, in seconds; time in which no driver ran is not counted."""
+    consecutive_failures: Annotated[int, Field(ge=1)] = 8
+    """So many failed trials in a row stop the study: something is wrong that another configuration won't mend."""
+    retries: Annotated[int, Field(ge=0)] = 3
+    """Times a trial is started again after its worker or node died."""
+
+
+class Resources(Section):
+    """What one trial takes and where it runs."""
+
+    cpus_per_trial: Annotated[float, Field(gt=0)] = 1
+    """TensorFlow's threads equal this."""
+    gpus_per_trial: Annotated[float, Field(ge=0)] = 0
+    """A fraction shares one GPU between trials, each with that share of its memory."""
+    concurrency: Annotated[int, Field(ge=1)] | None = None
+    """Trials at once; default: as many as fit."""
+    address: str | None = None
+    """A running Ray cluster (`auto`, `host:port` or `ray://host:port`); default: a local one."""
+
+
+class Final(Section):
+    """What happens between the search and the test set."""
+
+    finalists: Annotated[int, Field(ge=0)] = 3
+    """The best trials that are run again on fresh seeds before a winner is named; 0: the best trial wins."""
+    repeats: Annotated[int, Field(ge=1)] = 2
+    """Fresh seeds for each finalist."""
+
+
+class StudyConfig(Section):
+    """One study: the search, and under `data`, `model` and `training` what its trainable wants to know."""
+
+    name: str | None = None
+    """Name of the run folder; default: the study file's."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Everything random follows from it."""
+    storage: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] = Field(
+        default=Path("runs"), validate_default=True
+    )
+    """Folder that holds the run folders."""
+    data: Any = {}
+    """Images, groups and split."""
+    model: Any = {}
+    """The pre-trained network."""
+    training: Any = {}
+    """Hyperparameters that do not vary."""
+    space: Space = {}
+    """Hyperparameters that vary; each replaces its namesake under `training`."""
+    first_points: list[Point] = []
+    """Configurations tried first; what a point leaves out is sampled."""
+    objective: Objective = Objective()
+    sampler: Sampler = Sampler()
+    pruner: Pruner = Pruner()
+    budget: Budget = Budget()
+    resources: Resources = Resources()
+    final: Final = Final()
+    record: dict[str, Any] | None = None
+    """Written by Thawline beside the configuration (versions, fingerprints, the exported trial); never read as a
+    setting.
+    """
+
+    @classmethod
+    def of(cls, sections: Mapping[str, type[BaseModel]]) -> type[Self]:
+        """This configuration with the sections of one trainable typed: `data`, `model`, `training`."""
+        fields: dict[str, Any] = {
+            name: (
+                section,
+                Field(default_factory=dict, validate_default=True, description=cls.model_fields[name].description),
+            )
+            for name, section in sections.items()
+        }
+        return create_model(cls.__name__, __base__=cls, **fields)
+
+    @classmethod
+    def parse(cls, document: Any, overrides: Sequence[str] = ()) -> Self:
+        """The configuration that a parsed study file and `section.key=value` overrides describe.
+
+        Raises:
+            ConfigurationError: with every problem, each with where it stands, what must hold and what came.
+        """
+        if not isinstance(document, dict):
+            raise ConfigurationError(f"a study file must hold `key: value` lines, but got {type(document).__name__}")
+        problems: list[str] = []
+        for override in overrides:
+            problems += _apply(document, override)
+        try:
+            config = cls.model_validate(document)
+        except ValidationError as error:
+            problems += [line for detail in error.errors() for line in _explain(detail, cls)]
+        problems += _space_problems(document, cls)
+        if problems:
+            raise ConfigurationError(list(dict.fromkeys(problems)))
+        return config
+
+    @classmethod
+    def load(
+        cls, path: str | Path, overrides: Sequence[str] = (), sections: Mapping[str, type[BaseModel]] | None = None
+    ) -> Self:
+        """Read a study file. With a trainable's `sections`, those are checked in the same pass.
+
+        Raises:
+            ConfigurationError: when it can't be read, isn't safe YAML, or says what it may not.
+        """
+        path = Path(path)
+        document = read_yaml(path)
+        if isinstance(document, dict):
+            document.setdefault("name", path.stem)
+        return (cls.of(sections) if sections else cls).parse(document, overrides)
+
+    def typed(self, sections: Mapping[str, type[BaseModel]]) -> "StudyConfig":
+        """The same configuration with a trainable's sections checked and typed.
+
+        Raises:
+            ConfigurationError: with every problem.
+        """
+        return StudyConfig.of(sections).parse(self.model_dump(mode="json", exclude_unset=True))
+
+    def dump(self) -> dict[str, Any]:
+        """Plain values that `parse` takes back."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+class _SafeLoader(yaml.SafeLoader):
+    """YAML without the parts that can hurt: no duplicate keys, no anchors (alias bombs), no tags that build objects."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise yaml.MarkedYAMLError(problem="anchors and aliases are not allowed", problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for position, key in enumerate(keys):
+            if key in keys[:position]:
+                mark = node.value[position][0].start_mark
+                raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands here a second time", problem_mark=mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> Any:
+    """Parsed YAML of at most 1 MB.
+
+    Raises:
+        ConfigurationError: when the file is missing, too large, or not plain YAML.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigurationError(f"{path}: must be at most {MAX_BYTES:,} bytes, but has {path.stat().st_size:,}")
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_SafeLoader)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: must be a readable study file, but {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"{path}: must be YAML, but {error}") from error
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What two configurations say differently, one line each: `section.key: old -> new`."""
+    lines = []
+    for key in [*old, *(key for key in new if key not in old)]:
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            lines += differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            lines.append(f"{prefix}{key}: {before!r} -> {after!r}")
+    return lines
+
+
+def _apply(document: dict[str, Any], override: str) -> list[str]:
+    """Write one `section.key=value` into the document; the problems it has."""
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        return [f"--set {override}: must read section.key=value"]
+    try:
+        value = yaml.load(text, Loader=_SafeLoader)
+    except yaml.YAMLError:
+        value = text
+    *sections, last = key.strip().split(".")
+    place = document
+    for section in sections:
+        place = place.setdefault(section, {})
+        if not isinstance(place, dict):
+            return [f"--set {override}: `{section}` must be a section, but is {place!r}"]
+    place[last] = value
+    return []
+
+
+def _explain(detail: Any, model: type[BaseModel]) -> list[str]:
+    """A pydantic error as sentences that start with where it stands."""
+    where = ".".join(str(part) for part in _place(detail["loc"]))
+    if detail["type"] == "extra_forbidden":
+        *parents, name = detail["loc"]
+        return [f"{where}: unknown key{_nearest(str(name), _keys_at(model, parents))}"]
+    return [f"{where}: {line}" if where else line for line in _sentence(detail).split("\n")]
+
+
+def _place(location: Sequence[Any]) -> list[Any]:
+    """Without what pydantic adds: the tag of a union member or the name of a type."""
+    return [
+        part
+        for part in location
+        if part not in ("float", "int", "choice") and not (isinstance(part, str) and "[" in part)
+    ]
+
+
+def _sentence(detail: Any) -> str:
+    context = detail.get("ctx", {})
+    if "error" in context:
+        return str(context["error"])
+    text = detail["msg"].replace("Input should be", "must be").replace("Field required", "must be given")
+    if detail["type"] in ("missing", "union_tag_not_found"):
+        return text.replace(
+            "Unable to extract tag using discriminator 'type'", "must have a `type`: float, int or choice"
+        )
+    came = detail["input"]
+    return f"{text}, but got {came!r}" if not isinstance(came, dict | BaseModel) else text
+
+
+def _nearest(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean `{close[0]}`?"
+    return f"; known: {', '.join(known)}" if known else ""
+
+
+def _keys_at(model: Any, parents: Sequence[Any]) -> list[str]:
+    """Names that may stand at a place in the document; empty when the place is not a fixed section."""
+    for part in parents:
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            break
+        field = model.model_fields.get(str(part))
+        model = field.annotation if field else None
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        return list(model.model_fields)
+    tags = {kind.model_fields["type"].annotation: kind for kind in get_args(get_args(get_args(Space)[1])[0])}
+    return sorted({name for kind in tags.values() for name in kind.model_fields})
+
+
+def _space_problems(document: Mapping[str, Any], cls: type[StudyConfig]) -> list[str]:
+    """Where ranges contradict each other, the first points, the sampler or the trainable.
+
+    Reads only those parts of the document that are valid by themselves, so that these problems are told together with
+    the others.
+    """
+    space = {name: range_ for name, raw in _mapping(document, "space").items() if (range_ := _valid(Parameter, raw))}
+    points = [point for raw in document.get("first_points") or [] if (point := _valid(Point, raw))]
+    problems = condition_problems(space) if len(space) == len(_mapping(document, "space")) else []
+    for number, point in enumerate(points):
+        known = {
+            name: value for name, value in point.items() if name in space or name not in _mapping(document, "space")
+        }
+        problems += [f"first_points.{number}.{problem}" for problem in point_problems(space, known)]
+    if _mapping(document, "sampler").get("name") == "grid":
+        problems += _grid_problems(space)
+    training = cls.model_fields["training"].annotation
+    if isinstance(training, type) and issubclass(training, BaseModel):
+        problems += _range_problems(space, training)
+    return problems
+
+
+def _range_problems(space: Space, training: type[BaseModel]) -> list[str]:
+    """Ranges of hyperparameters that the trainable does not have, or that reach where it cannot go."""
+    problems = []
+    for name, parameter in space.items():
+        if name not in training.model_fields:
+            problems.append(f"space.{name}: unknown hyperparameter{_nearest(name, training.model_fields)}")
+            continue
+        for value in parameter.ends:
+            try:
+                training.model_validate({name: value})
+            except ValidationError as error:
+                problems += [f"space.{name}: {_sentence(detail)}" for detail in error.errors()]
+    return problems
+
+
+def _grid_problems(space: Space) -> list[str]:
+    return [
+        f"space.{name}: the grid sampler needs `step` or a choice"
+        for name, parameter in space.items()
+        if parameter.type == "float" and not parameter.step and parameter.low != parameter.high
+    ]
+
+
+def _mapping(document: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = document.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _valid(kind: Any, raw: Any) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(raw)
+    except ValidationError:
+        return None

@@ -1,0 +1,98 @@
+"""Every file a study owns, named once."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from search.errors import ConfigurationError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def check_name(name: str) -> str:
+    """A study's name as a folder name: letters, digits, dot, dash, underscore; at most 100 characters.
+
+    Raises:
+        ConfigurationError: for anything else, so that no name can lead outside the storage folder.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"name: must be 1-100 letters, digits, `.`, `-` or `_`, starting with a letter or digit, but got {name!r}"
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class StudyPaths:
+    """The files of one study under `root`."""
+
+    root: Path
+
+    @property
+    def study_file(self) -> Path:
+        return self.root / "study.yaml"
+
+    @property
+    def ledger(self) -> Path:
+        return self.root / "study.db"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "study.lock"
+
+    @property
+    def split(self) -> Path:
+        return self.root / "split.csv"
+
+    @property
+    def arrays(self) -> Path:
+        """Decoded images."""
+        return self.root / "arrays"
+
+    @property
+    def trials(self) -> Path:
+        return self.root / "trials"
+
+    def trial(self, number: int, repeat: int = 0) -> Path:
+        """Folder of one trial: `trials/7`, its reruns `trials/7.1`, `trials/7.2` and so on."""
+        return self.trials / (f"{number}.{repeat}" if repeat else str(number))
+
+    @property
+    def table(self) -> Path:
+        return self.root / "trials.csv"
+
+    @property
+    def best(self) -> Path:
+        return self.root / "best.yaml"
+
+    @property
+    def final(self) -> Path:
+        return self.root / "final"
+
+    @property
+    def ray(self) -> Path:
+        """Ray Tune's own snapshots; disposable."""
+        return self.root / "ray"
+
+
+def find_run(run: str | Path, storage: Path = Path("runs")) -> StudyPaths:
+    """The study meant by a path or by a name under `storage`.
+
+    Raises:
+        ConfigurationError: when neither holds a study, naming the runs that exist.
+    """
+    for folder in (Path(run), storage / run):
+        if (folder / "study.yaml").is_file():
+            return StudyPaths(folder.resolve())
+    known = sorted(path.parent.name for path in storage.glob("*/study.yaml"))
+    raise ConfigurationError(
+        f"{run}: must be a run folder or the name of one under {storage}/, but there is no study.yaml in it; "
+        + (f"known runs: {', '.join(known)}" if known else f"there are no runs under {storage}/")
+    )
+
+
+def shipped_study(name: str) -> Path:
+    """A study file that comes with Thawline: inside the installed package, or in the checkout it is installed from."""
+    package = Path(__file__).parent
+    installed = package / "configs" / f"{name}.yaml"
+    return installed if installed.exists() else package.parent / "configs" / f"{name}.yaml"
