@@ -1,0 +1,145 @@
+"""The study so far: trials and notes as they follow from the events, folded in their order."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from search.events import (
+    Asked,
+    EpochReported,
+    Event,
+    Failed,
+    Noted,
+    Origin,
+    SessionOpened,
+    Started,
+    Status,
+    TrialKey,
+    Verdict,
+)
+from search.space import Point
+
+_ENDS: dict[Verdict, Status] = {"continue": "running", "complete": "completed", "prune": "pruned", "fail": "failed"}
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch of one trial. `epoch` counts from 1; metrics may be NaN; `at` is the study's used time in seconds."""
+
+    epoch: int
+    metrics: dict[str, float]
+    seconds: dict[str, float]
+    at: float
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """A trial as the ledger knows it. Times in seconds of used study time, None while they have not come."""
+
+    number: int
+    repeat: int
+    parameters: Point
+    seed: int
+    origin: Origin
+    status: Status
+    asked_at: float
+    epochs: tuple[Epoch, ...] = ()
+    attempts: int = 0
+    worker: str = ""
+    reason: str | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    system_attributes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> TrialKey:
+        return TrialKey(self.number, self.repeat)
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ("completed", "pruned", "failed")
+
+    def values(self, metric: str) -> dict[int, float]:
+        """The metric by epoch; epochs without it or with NaN are left out."""
+        return {e.epoch: e.metrics[metric] for e in self.epochs if not math.isnan(e.metrics.get(metric, math.nan))}
+
+    def best(self, metric: str, direction: str) -> tuple[int, float] | None:
+        """Epoch and value of the best epoch, the earliest of equals; None without any value."""
+        values = self.values(metric)
+        if not values:
+            return None
+        sign = 1 if direction == "maximize" else -1
+        epoch = max(values, key=lambda e: (sign * values[e], -e))
+        return epoch, values[epoch]
+
+
+class History:
+    """The study so far: what follows from the events applied, in their order.
+
+    Attributes:
+        trials: By key, in the order asked.
+        notes: Topic and facts, in the order noted.
+        used_seconds: Time in which a driver ran.
+        used_before_session: The same, without the present session.
+    """
+
+    def __init__(self, events: Iterable[tuple[float, Event]] = ()):
+        self.trials: dict[TrialKey, TrialRecord] = {}
+        self.notes: list[Noted] = []
+        self.used_seconds = 0.0
+        self.used_before_session = 0.0
+        for elapsed, event in events:
+            self.apply(elapsed, event)
+
+    def apply(self, elapsed: float, event: Event) -> None:
+        """Take one more event; `elapsed` is in seconds since its session began."""
+        if isinstance(event, SessionOpened):
+            self.used_before_session = self.used_seconds
+        now = self.used_seconds = max(self.used_seconds, self.used_before_session + elapsed)
+        if isinstance(event, Noted):
+            self.notes.append(event)
+        elif not isinstance(event, SessionOpened):
+            self._apply_to_trial(now, event)
+
+    def _apply_to_trial(self, now: float, event: Any) -> None:
+        key = TrialKey(event.number, event.repeat)
+        match event:
+            case Asked():
+                self.trials[key] = TrialRecord(
+                    **{f.name: getattr(event, f.name) for f in fields(event)}, status="waiting", asked_at=now
+                )
+            case Started():
+                trial = self.trials[key]
+                self.trials[key] = replace(
+                    trial,
+                    status="running",
+                    attempts=trial.attempts + 1,
+                    worker=event.worker,
+                    started_at=now if trial.started_at is None else trial.started_at,
+                )
+            case EpochReported():
+                trial = self.trials[key]
+                status = _ENDS[event.verdict]
+                self.trials[key] = replace(
+                    trial,
+                    status=status,
+                    epochs=(*trial.epochs, Epoch(event.epoch, event.metrics, event.seconds, now)),
+                    reason=event.reason,
+                    ended_at=None if status == "running" else now,
+                    system_attributes={**trial.system_attributes, **event.system_attributes},
+                )
+            case Failed():
+                self.trials[key] = replace(self.trials[key], status="failed", reason=event.reason, ended_at=now)
+
+    def search_trials(self) -> list[TrialRecord]:
+        """The search's own trials, by number; reruns left out."""
+        return [trial for key, trial in self.trials.items() if key.repeat == 0]
+
+    def reruns(self, number: int | None = None) -> list[TrialRecord]:
+        """Reruns of one trial, or of all."""
+        return [t for key, t in self.trials.items() if key.repeat and number in (None, key.number)]
+
+    def note(self, topic: str) -> dict[str, Any] | None:
+        """The newest facts noted under a topic."""
+        return next((note.facts for note in reversed(self.notes) if note.topic == topic), None)

@@ -1,0 +1,48 @@
+"""One driver at a time on a study."""
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from search.errors import ConfigurationError
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold the lock file; the kernel lets go of it when the process ends, however it ends.
+
+    Raises:
+        ConfigurationError: when another driver holds it, naming process and host.
+    """
+    with path.open("a+", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError(_held_by(path)) from None
+        stream.truncate(0)
+        stream.write(json.dumps({"process": os.getpid(), "host": socket.gethostname(), "boot": boot_id()}))
+        stream.flush()
+        yield
+
+
+def boot_id() -> str:
+    """Names this boot of this machine, so that a process number from an earlier one is not mistaken; empty if
+    unknown.
+    """
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _held_by(path: Path) -> str:
+    try:
+        holder = json.loads(path.read_text(encoding="utf-8"))
+        who = f"process {holder['process']} on {holder['host']}"
+    except (OSError, ValueError, KeyError):
+        who = "another process"
+    return f"{path.parent.name}: one driver at a time may work on a study, but {who} does; wait for it or stop it"
