@@ -1,0 +1,199 @@
+"""Optuna's part: it proposes configurations and decides who is pruned, in memory, rebuilt from the ledger at every
+start.
+"""
+
+import hashlib
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, GridSampler, RandomSampler, TPESampler
+from optuna.trial import TrialState, create_trial
+
+from search.config import Pruner, Sampler, StudyConfig
+from search.errors import ConfigurationError
+from search.history import TrialRecord
+from search.space import Choice, FloatRange, IntRange, Point, Space, Value, in_order
+
+_STATES = {
+    "waiting": TrialState.RUNNING,
+    "running": TrialState.RUNNING,
+    "completed": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+
+
+def derive_seed(seed: int, *purpose: object) -> int:
+    """A seed in [0, 2**32) for one purpose, the same on every machine; different purposes share nothing."""
+    text = "/".join(map(str, (seed, *purpose)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest())
+
+
+class Optimizer:
+    """An in-memory Optuna study over the trials of a ledger.
+
+    Every suggestion draws from a generator seeded by (study seed, trial number), so the next suggestion depends on the
+    recorded trials alone: an interrupted study goes on exactly as if it had not been.
+    """
+
+    def __init__(self, config: StudyConfig, trials: Iterable[TrialRecord] = ()):
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._config = config
+        self._space = dict(in_order(config.space))
+        self._study = optuna.create_study(
+            study_name="study",  # Hyperband hashes it with the trial's number: it must never change
+            direction=config.objective.direction,
+            sampler=RandomSampler(seed=0),
+            pruner=build_pruner(config.pruner, config.budget.epochs),
+        )
+        records = list(trials)
+        self._study.add_trials([self._frozen(record) for record in records])
+        self._running = {r.number: optuna.Trial(self._study, r.number) for r in records if not r.ended}
+
+    def propose(self, number: int, fixed: Point | None = None) -> tuple[Point, dict[str, Any]]:
+        """The configuration of trial `number`, which must be the next one, and what Optuna wants remembered with it.
+
+        Values in `fixed` are taken as they are; the others are sampled.
+        """
+        if fixed is not None:
+            self._study.enqueue_trial(fixed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # versions are pinned
+            seed = derive_seed(self._config.seed, "suggestion", number)
+            self._study.sampler = build_sampler(self._config.sampler, self._space, seed)
+            trial = self._study.ask()
+            point = suggest(trial, self._space)
+        if trial.number != number:
+            raise RuntimeError(f"trial {number} must be asked next, but Optuna is at {trial.number}")
+        self._running[number] = trial
+        return point, self._attributes(number)
+
+    def observe(self, number: int, epoch: int, value: float) -> tuple[bool, dict[str, Any]]:
+        """Take an epoch's objective value; whether the trial should be pruned, and what is to be remembered with it."""
+        trial = self._running[number]
+        before = self._attributes(number)
+        trial.report(value, epoch)
+        prune = trial.should_prune()
+        after = self._attributes(number)
+        return prune, {key: item for key, item in after.items() if before.get(key) != item}
+
+    def finish(self, number: int, status: str, value: float | None) -> None:
+        """Tell how a trial ended; `value` is its best epoch's, needed when it completed."""
+        self._study.tell(self._running.pop(number), value if status == "completed" else None, _STATES[status])
+
+    def _attributes(self, number: int) -> dict[str, Any]:
+        return dict(self._study.get_trials(deepcopy=False)[number].system_attrs)
+
+    def _frozen(self, record: TrialRecord) -> optuna.trial.FrozenTrial:
+        objective = self._config.objective
+        best = record.best(objective.metric, objective.direction)
+        return create_trial(
+            state=_STATES[record.status],
+            value=best[1] if best and record.status == "completed" else None,
+            params=record.parameters,
+            distributions={name: distribution(self._space[name]) for name in record.parameters},
+            intermediate_values=record.values(objective.metric),
+            system_attrs=record.system_attributes,
+        )
+
+
+def suggest(trial: optuna.Trial, space: Space) -> Point:
+    """Values for all hyperparameters whose conditions hold. `space` must be in order."""
+    point: Point = {}
+    for name, parameter in space.items():
+        if parameter.applies(point):
+            point[name] = _suggest(trial, name, parameter)
+    return point
+
+
+def _suggest(trial: optuna.Trial, name: str, parameter: FloatRange | IntRange | Choice) -> Value:
+    match parameter:
+        case FloatRange():
+            return trial.suggest_float(name, parameter.low, parameter.high, step=parameter.step, log=parameter.log)
+        case IntRange():
+            return trial.suggest_int(name, parameter.low, parameter.high, step=parameter.step or 1, log=parameter.log)
+        case Choice():
+            return trial.suggest_categorical(name, parameter.values)
+
+
+def distribution(parameter: FloatRange | IntRange | Choice) -> BaseDistribution:
+    """The range in Optuna's terms."""
+    match parameter:
+        case FloatRange():
+            return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+        case IntRange():
+            return IntDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step or 1)
+        case Choice():
+            return CategoricalDistribution(parameter.values)
+
+
+def build_sampler(settings: Sampler, space: Space, seed: int) -> BaseSampler:
+    """Optuna's sampler with every argument that matters given.
+
+    Raises:
+        ConfigurationError: when the sampler needs a package that isn't installed.
+    """
+    match settings.name:
+        case "random":
+            return RandomSampler(seed=seed)
+        case "grid":
+            return GridSampler(grid(space), seed=seed)
+        case "cmaes":
+            _require("cmaes", "cmaes")
+            return CmaEsSampler(n_startup_trials=settings.startup_trials, seed=seed, warn_independent_sampling=False)
+        case "gp":
+            _require("gp", "torch")
+            return GPSampler(n_startup_trials=settings.startup_trials, seed=seed, deterministic_objective=False)
+        case "tpe":
+            conditional = any(parameter.when for parameter in space.values())
+            return TPESampler(
+                n_startup_trials=settings.startup_trials,
+                n_ei_candidates=settings.candidates,
+                multivariate=settings.multivariate,
+                group=settings.multivariate and conditional,
+                constant_liar=settings.constant_liar,
+                seed=seed,
+            )
+
+
+def build_pruner(settings: Pruner, epochs: int) -> BasePruner:
+    """Optuna's pruner; `epochs` is the most a trial may get."""
+    match settings.name:
+        case "successive_halving":
+            return SuccessiveHalvingPruner(
+                min_resource=settings.min_epochs, reduction_factor=settings.reduction_factor, min_early_stopping_rate=0
+            )
+        case "hyperband":
+            return HyperbandPruner(
+                min_resource=settings.min_epochs, max_resource=epochs, reduction_factor=settings.reduction_factor
+            )
+        case "median":
+            return MedianPruner(n_startup_trials=settings.startup_trials, n_warmup_steps=settings.min_epochs - 1)
+        case "none":
+            return NopPruner()
+
+
+def grid(space: Space) -> Mapping[str, list[Any]]:
+    """All values of every hyperparameter, for the grid sampler."""
+    values: dict[str, list[Any]] = {}
+    for name, parameter in space.items():
+        if isinstance(parameter, Choice):
+            values[name] = list(parameter.values)
+        else:
+            step = parameter.step or 1
+            count = round((parameter.high - parameter.low) / step) + 1
+            values[name] = [parameter.low + index * step for index in range(count)]
+    return values
+
+
+def _require(sampler: str, package: str) -> None:
+    try:
+        __import__(package)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"sampler.name: `{sampler}` needs the package {package}, which is missing; pip install 'thawline[{sampler}]'"
+        ) from error

@@ -1,0 +1,242 @@
+"""What a study does next, and what it makes of a result. Every answer is in the ledger before it is given."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from search.config import StudyConfig
+from search.events import Asked, EpochReported, Failed, Started, TrialKey, Verdict
+from search.history import TrialRecord
+from search.ledger import Ledger
+from search.sampling import Optimizer, derive_seed
+from search.space import Point
+
+MAX_REASON = 2000  # characters; an exception can carry megabytes
+
+
+@dataclass(frozen=True)
+class Request:
+    """One training run that a worker should do: it has reported `epochs_reported` epochs already."""
+
+    key: TrialKey
+    parameters: Point
+    seed: int
+    epochs: int
+    epochs_reported: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a worker says after an epoch. `last`: the trial ends here by its own decision (early stopping)."""
+
+    epoch: int
+    metrics: Mapping[str, float]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    last: bool = False
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What follows from a report; `attributes` is what Optuna wants remembered."""
+
+    verdict: Verdict
+    reason: str | None = None
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+class TrialSource(ABC):
+    """Training runs to do and the ledger that remembers them. Shared by the search and by the finalists' reruns.
+
+    Reports are idempotent: a worker that repeats an epoch after a crash gets the recorded answer again.
+
+    Attributes:
+        stopped: Why nothing more is asked although something is missing; None while all is well.
+    """
+
+    def __init__(self, config: StudyConfig, ledger: Ledger, unfinished: list[TrialRecord]):
+        self.config = config
+        self.ledger = ledger
+        self.stopped: str | None = None
+        self._unfinished = unfinished
+        self._lost: dict[TrialKey, int] = {}
+        self._failures_in_a_row = 0
+
+    @property
+    @abstractmethod
+    def missing(self) -> int:
+        """Training runs that are asked for or under way but have not ended."""
+
+    @abstractmethod
+    def _next(self) -> Asked | None:
+        """The next run to record and hand out; None when there is none left."""
+
+    @abstractmethod
+    def _decide(self, trial: TrialRecord, report: Report, value: float) -> Decision:
+        """What to do after an epoch with this finite objective value."""
+
+    def _ended(self, trial: TrialRecord) -> None:  # noqa: B027 - most sources need not know
+        """Called once, after the end of a trial is durable."""
+
+    def ask(self) -> Request | None:
+        """The next training run: first those an earlier session left unfinished. None: no more, unless a run is
+        lost.
+        """
+        if self.stopped:
+            return None
+        if self._unfinished:
+            return self._request(self.ledger.history.trials[self._unfinished.pop(0).key])
+        if self._out_of_time() or (asked := self._next()) is None:
+            return None
+        self.ledger.append(asked)
+        return self._request(self.ledger.history.trials[TrialKey(asked.number, asked.repeat)])
+
+    def started(self, key: TrialKey, worker: str) -> None:
+        """A worker took the trial."""
+        if not self.ledger.history.trials[key].ended:
+            self.ledger.append(Started(key.number, key.repeat, worker))
+
+    def report(self, key: TrialKey, report: Report) -> Verdict:
+        """Record an epoch and say what the worker does next."""
+        trial = self.ledger.history.trials[key]
+        if trial.ended:
+            return "prune" if trial.status == "pruned" else "complete"
+        if trial.epochs and report.epoch <= trial.epochs[-1].epoch:
+            return "continue"
+        decision = self._judge(trial, report)
+        self.ledger.append(
+            EpochReported(
+                number=key.number,
+                repeat=key.repeat,
+                epoch=report.epoch,
+                metrics=dict(report.metrics),
+                seconds=dict(report.seconds),
+                verdict=decision.verdict,
+                reason=decision.reason,
+                system_attributes=decision.attributes,
+            )
+        )
+        if decision.verdict != "continue":
+            self._close(key)
+        return decision.verdict
+
+    def fail(self, key: TrialKey, reason: str) -> None:
+        """Record that a trial ended without a usable result; a trial that has ended stays as it is."""
+        if not self.ledger.history.trials[key].ended:
+            self.ledger.append(Failed(key.number, reason[:MAX_REASON], key.repeat))
+            self._close(key)
+
+    def lost(self, key: TrialKey, reason: str) -> None:
+        """Its worker or node died: the trial is asked for again, until its retries are used up."""
+        trial = self.ledger.history.trials[key]
+        if trial.ended:
+            return
+        attempts = self._lost[key] = self._lost.get(key, 0) + 1
+        if attempts > self.config.budget.retries:
+            self.fail(key, f"its worker died {attempts} times, the last time: {reason}")
+        else:
+            self._unfinished.append(trial)
+
+    def _judge(self, trial: TrialRecord, report: Report) -> Decision:
+        metric = self.config.objective.metric
+        value = report.metrics.get(metric)
+        if value is None or isinstance(value, bool | str) or not math.isfinite(value):
+            return Decision("fail", f"{metric} must be a finite number, but epoch {report.epoch} gave {value!r}")
+        return self._decide(trial, report, value)
+
+    def _is_last(self, report: Report) -> bool:
+        return report.last or report.epoch >= self.config.budget.epochs
+
+    def _close(self, key: TrialKey) -> None:
+        trial = self.ledger.history.trials[key]
+        self._failures_in_a_row = self._failures_in_a_row + 1 if trial.status == "failed" else 0
+        if self._failures_in_a_row >= self.config.budget.consecutive_failures:
+            self.stopped = f"{self._failures_in_a_row} trials in a row failed, the last one because {trial.reason}"
+        self._ended(trial)
+
+    def _out_of_time(self) -> bool:
+        limit = self.config.budget.wall_seconds
+        return limit is not None and self.ledger.elapsed >= limit
+
+    def _request(self, trial: TrialRecord) -> Request:
+        return Request(trial.key, trial.parameters, trial.seed, self.config.budget.epochs, len(trial.epochs))
+
+
+class Study(TrialSource):
+    """The search itself: Optuna proposes and prunes, the ledger remembers."""
+
+    def __init__(self, config: StudyConfig, ledger: Ledger):
+        trials = ledger.history.search_trials()
+        super().__init__(config, ledger, [trial for trial in trials if not trial.ended])
+        self._optimizer = Optimizer(config, trials)
+
+    @property
+    def missing(self) -> int:
+        ended = sum(trial.ended for trial in self.ledger.history.search_trials())
+        return 0 if self._out_of_time() else max(0, self.config.budget.trials - ended)
+
+    def _next(self) -> Asked | None:
+        number = len(self.ledger.history.search_trials())
+        if number >= self.config.budget.trials:
+            return None
+        points = self.config.first_points
+        fixed = points[number] if number < len(points) else None
+        parameters, attributes = self._optimizer.propose(number, fixed)
+        return Asked(
+            number=number,
+            parameters=parameters,
+            seed=derive_seed(self.config.seed, "trial", number),
+            origin="sampler" if fixed is None else "first_point",
+            system_attributes=attributes,
+        )
+
+    def _decide(self, trial: TrialRecord, report: Report, value: float) -> Decision:
+        prune, attributes = self._optimizer.observe(trial.number, report.epoch, value)
+        if self._is_last(report):
+            return Decision("complete", attributes=attributes)
+        if self._out_of_time():
+            return Decision("prune", "the study's time was used up", attributes)
+        if prune:
+            return Decision("prune", f"behind others at epoch {report.epoch}", attributes)
+        return Decision("continue", attributes=attributes)
+
+    def _ended(self, trial: TrialRecord) -> None:
+        objective = self.config.objective
+        best = trial.best(objective.metric, objective.direction)
+        self._optimizer.finish(trial.number, trial.status, best[1] if best else None)
+
+
+class Finalists(TrialSource):
+    """The best configurations once more, on fresh seeds and to the end, so that the winner is not the luckiest."""
+
+    def __init__(self, config: StudyConfig, ledger: Ledger, numbers: list[int]):
+        super().__init__(config, ledger, [trial for trial in ledger.history.reruns() if not trial.ended])
+        repeats = range(1, config.final.repeats + 1)
+        self.keys = [TrialKey(number, repeat) for repeat in repeats for number in numbers]
+
+    @property
+    def missing(self) -> int:
+        trials = self.ledger.history.trials
+        return sum(key not in trials or not trials[key].ended for key in self.keys)
+
+    def _next(self) -> Asked | None:
+        trials = self.ledger.history.trials
+        key = next((key for key in self.keys if key not in trials), None)
+        if key is None:
+            return None
+        return Asked(
+            number=key.number,
+            repeat=key.repeat,
+            parameters=trials[TrialKey(key.number)].parameters,
+            seed=derive_seed(self.config.seed, "rerun", *key),
+            origin="rerun",
+        )
+
+    def _decide(self, trial: TrialRecord, report: Report, value: float) -> Decision:
+        return Decision("complete" if self._is_last(report) else "continue")
+
+    def _out_of_time(self) -> bool:
+        return (
+            False  # the search's time does not count here: a winner named without its reruns is not what was promised
+        )
