@@ -1,0 +1,109 @@
+"""What of the machine one worker uses, decided before TensorFlow starts; afterwards it is too late."""
+
+import math
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trainable.errors import InputError
+
+# A process takes this much of a GPU for CUDA, cuDNN and cuBLAS themselves, outside the limit TensorFlow is given.
+CUDA_MEGABYTES = 1024
+# Below this no network of ours trains.
+LEAST_MEGABYTES = 512
+
+
+@dataclass(frozen=True)
+class DeviceSettings:
+    """The devices of one worker.
+
+    Attributes:
+        visible_devices: GPUs by number or UUID; empty: CPU only.
+        memory_share: Share of the one GPU's memory, in (0, 1); None: GPUs are not shared.
+        threads: Threads that TensorFlow computes with, at least 1.
+    """
+
+    visible_devices: tuple[str, ...]
+    memory_share: float | None
+    threads: int
+
+
+def plan_devices(cpus: float, gpus: float, visible: Sequence[str]) -> DeviceSettings:
+    """What a worker with these resources uses.
+
+    Args:
+        cpus: CPUs it was promised.
+        gpus: GPUs it was promised; below 1, a share of one.
+        visible: GPUs it was given, for example the parts of CUDA_VISIBLE_DEVICES.
+
+    Raises:
+        InputError: when fewer GPUs are visible than were promised.
+    """
+    wanted = math.ceil(gpus)
+    if len(visible) < wanted:
+        raise InputError(
+            f"resources.gpus_per_trial: {gpus:g} needs {wanted} visible GPU(s), but this worker sees {len(visible)}; "
+            "look whether `nvidia-smi` lists them here, or set it to 0"
+        )
+    return DeviceSettings(tuple(visible[:wanted]), gpus if 0 < gpus < 1 else None, max(1, int(cpus)))
+
+
+def visible_gpus() -> list[str]:
+    """GPUs this process may use: what CUDA_VISIBLE_DEVICES lists, or all there are where it is not set."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is None:
+        try:
+            listed = ",".join(_ask_driver("index"))
+        except (OSError, subprocess.SubprocessError):  # no NVIDIA driver here
+            return []
+    devices = [device.strip() for device in listed.split(",")]
+    return [device for device in devices if device not in ("", "-1")]
+
+
+def memory_limit(share: float, total_megabytes: int) -> int:
+    """Megabytes that TensorFlow may take of a GPU, so that 1 / `share` workers fit on it with their CUDA libraries.
+
+    Raises:
+        InputError: when the share is too small to train anything.
+    """
+    megabytes = int(share * total_megabytes) - CUDA_MEGABYTES
+    if megabytes < LEAST_MEGABYTES:
+        least = (CUDA_MEGABYTES + LEAST_MEGABYTES) / total_megabytes
+        raise InputError(
+            f"resources.gpus_per_trial: must be at least {math.ceil(100 * least) / 100:g} on a GPU with "
+            f"{total_megabytes:,} MB, but got {share:g}"
+        )
+    return megabytes
+
+
+def apply_devices(settings: DeviceSettings) -> None:
+    """Set the environment and start TensorFlow's configuration; call it before anything else touches TensorFlow.
+
+    Raises:
+        RuntimeError: when TensorFlow already runs with other settings.
+    """
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # numbers mean what Ray and nvidia-smi mean by them
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(settings.visible_devices)  # Ray hides no GPU from CPU work
+    os.environ["OMP_NUM_THREADS"] = str(settings.threads)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its greetings; errors come as exceptions
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)  # with its default, one thread took up to 1.4 CPUs
+    for gpu in tf.config.list_physical_devices("GPU"):
+        if settings.memory_share is None:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        else:
+            # TensorFlow itself tells a GPU's memory only once it runs.
+            [total] = _ask_driver("memory.total", settings.visible_devices[0])
+            megabytes = memory_limit(settings.memory_share, int(total))
+            limit = tf.config.LogicalDeviceConfiguration(memory_limit=megabytes)
+            tf.config.set_logical_device_configuration(gpu, [limit])
+
+
+def _ask_driver(field: str, device: str | None = None) -> list[str]:
+    """One value for each GPU, or for the one named, in the order of its number; memory in MB."""
+    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
+    command += [f"--id={device}"] if device else []
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()

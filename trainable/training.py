@@ -1,0 +1,228 @@
+"""The one fit loop, for trials, for finalists and for the final model."""
+
+import hashlib
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trainable.augmentation import apply_view, draw_view
+from trainable.checkpoint import Checkpoint
+from trainable.dataset import ImageSet
+from trainable.errors import TrialError
+from trainable.hyperparameters import Hyperparameters
+from trainable.metrics import scores
+from trainable.network import Network
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learnt from: images with labels, and how scores are to be read.
+
+    Attributes:
+        train: Images that gradients come from.
+        validation: Images that each epoch is scored on; None when all of them are trained on.
+        positive: Index of the positive class when there are two, else None.
+        view_seed: Of the augmentation; the same for all trials of a study, so that they share views.
+    """
+
+    train: ImageSet
+    validation: ImageSet | None
+    positive: int | None
+    view_seed: int
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """Scores of one epoch. `metrics` may hold NaN (AUC with one class); `seconds` by what they were spent on."""
+
+    epoch: int
+    metrics: dict[str, float]
+    seconds: dict[str, float]
+    last: bool
+
+
+@dataclass
+class Plateau:
+    """Reduces the learning rate when a loss stops falling (Keras' ReduceLROnPlateau, with a step of at least 1e-4)."""
+
+    patience: int
+    factor: float
+    best: float = math.inf
+    waited: int = 0
+
+    def update(self, loss: float) -> float:
+        """The factor for the learning rate after an epoch with this loss; 1 where nothing changes."""
+        if loss < self.best - 1e-4:
+            self.best, self.waited = loss, 0
+            return 1.0
+        self.waited += 1
+        if not self.patience or self.waited < self.patience:
+            return 1.0
+        self.waited = 0
+        return self.factor
+
+
+@dataclass
+class Stopping:
+    """Ends a training whose objective has not improved for `patience` epochs; 0: never."""
+
+    patience: int
+    sign: int
+    best: float = -math.inf
+    waited: int = 0
+
+    def update(self, value: float) -> bool:
+        """Whether to end after an epoch with this objective value."""
+        if self.sign * value > self.best:
+            self.best, self.waited = self.sign * value, 0
+        else:
+            self.waited += 1
+        return bool(self.patience) and self.waited >= self.patience
+
+
+@dataclass
+class Training:
+    """One network being trained on one task: epoch by epoch, and able to continue from a checkpoint.
+
+    Attributes:
+        seed: Of head weights, order of images and dropout, in [0, 2**32).
+        objective: Metric and direction that early stopping looks at.
+        learning_rates: When given, the learning rate of each epoch, instead of reducing it on plateaus.
+    """
+
+    network: Network
+    hyperparameters: Hyperparameters
+    task: Task
+    seed: int
+    epochs: int
+    objective: tuple[str, str] = ("val_loss", "minimize")
+    learning_rates: Sequence[float] = ()
+    epoch: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        chosen = self.hyperparameters
+        self.network.reset(chosen, self.seed)
+        self._plateau = Plateau(chosen.plateau_patience, chosen.plateau_factor)
+        sign = 1 if self.objective[1] == "maximize" else -1
+        self._stopping = Stopping(chosen.early_stopping_patience, sign)
+        self._class_weights = class_weights(self.task.train.labels, self.network.key.classes, chosen.class_weights)
+        self._keys = image_keys(self.task.train.files)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue after the checkpoint's epoch.
+
+        Raises:
+            ValueError: when it is not of this network.
+        """
+        self.network.load(dict(checkpoint.arrays))
+        values = checkpoint.values
+        self.network.learning_rate = values["learning_rate"]
+        self._plateau = Plateau(**values["plateau"])
+        self._stopping = Stopping(**values["stopping"])
+        self.history = list(values["history"])
+        self.epoch = checkpoint.epoch
+
+    def checkpoint(self) -> Checkpoint:
+        """All that `restore` needs, after the epoch just done."""
+        values = {
+            "learning_rate": self.network.learning_rate,
+            "plateau": vars(self._plateau),
+            "stopping": vars(self._stopping),
+            "history": self.history,
+        }
+        return Checkpoint(self.epoch, self.network.state(), values)
+
+    def run_epoch(self) -> EpochResult:
+        """Train one epoch and score it.
+
+        Raises:
+            TrialError: when the loss is NaN or infinite, naming epoch and step.
+        """
+        epoch = self.epoch + 1
+        if self.learning_rates:
+            self.network.learning_rate = self.learning_rates[min(epoch, len(self.learning_rates)) - 1]
+        learning_rate = self.network.learning_rate
+        began = time.perf_counter()
+        metrics = self._train(epoch)
+        trained = time.perf_counter()
+        if self.task.validation is not None:
+            metrics |= {f"val_{name}": value for name, value in self._validate(self.task.validation).items()}
+        seconds = {"train": trained - began, "validation": time.perf_counter() - trained}
+        metrics |= {"learning_rate": learning_rate, "trainable_share": self.network.trainable_share}
+        last = self._after(epoch, metrics)
+        return EpochResult(epoch, metrics, seconds, last)
+
+    def _after(self, epoch: int, metrics: dict[str, float]) -> bool:
+        self.epoch = epoch
+        self.history.append({"epoch": epoch, **metrics})
+        self.network.learning_rate *= self._plateau.update(metrics.get("val_loss", metrics["loss"]))
+        stop = self._stopping.update(metrics[self.objective[0]]) if self.objective[0] in metrics else False
+        return stop or epoch >= self.epochs
+
+    def _train(self, epoch: int) -> dict[str, float]:
+        labels = self.task.train.labels
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(labels))
+        probabilities = np.empty((len(labels), self.network.key.classes), np.float32)
+        for step, batch in enumerate(batches(order, self.hyperparameters.batch_size)):
+            inputs = self._inputs(batch, epoch)
+            given, loss = self.network.step(
+                inputs, labels[batch], self._class_weights[labels[batch]], (self.seed % 2**31, epoch * 100_000 + step)
+            )
+            if not math.isfinite(loss):
+                raise TrialError(f"the loss must stay finite, but was {float(loss)} in epoch {epoch}, step {step + 1}")
+            probabilities[batch] = given
+        return scores(labels, probabilities, self.task.positive)
+
+    def _inputs(self, batch: npt.NDArray[np.int64], epoch: int) -> Any:
+        chosen = self.hyperparameters
+        pixels: Any = self.task.train.images[batch]
+        if chosen.augmentation_strength > 0:
+            view_number = (epoch - 1) % chosen.views if chosen.views else epoch - 1
+            view = draw_view(
+                self._keys[batch],
+                self.task.view_seed,
+                view_number,
+                chosen.augmentation_strength,
+                chosen.transforms,
+                pixels.shape[1],
+            )
+            pixels = apply_view(pixels, view.matrices, view.gain, view.bias)
+        return self.network.prefix(pixels)
+
+    def _validate(self, images: ImageSet) -> dict[str, float]:
+        return scores(images.labels, predict(self.network, images.images), self.task.positive)
+
+
+def predict(network: Network, images: npt.NDArray[np.uint8], batch_size: int = 128) -> npt.NDArray[np.float32]:
+    """Probabilities [n, classes] for images [n, height, width, channels] of 0..255."""
+    parts = [
+        network.probabilities(network.prefix(images[start : start + batch_size]))
+        for start in range(0, len(images), batch_size)
+    ]
+    return np.concatenate(parts)
+
+
+def batches(order: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Consecutive pieces of `order`; the last may be smaller. Sorted inside, so that a memory map is read forwards."""
+    for start in range(0, len(order), size):
+        yield np.sort(order[start : start + size])
+
+
+def class_weights(labels: npt.NDArray[np.int64], classes: int, rule: str) -> npt.NDArray[np.float32]:
+    """[classes] weights with mean 1 over the images; all 1 unless the rule is `balanced`."""
+    if rule == "none":
+        return np.ones(classes, np.float32)
+    counts = np.bincount(labels, minlength=classes)
+    return (len(labels) / (classes * np.maximum(counts, 1))).astype(np.float32)
+
+
+def image_keys(files: Sequence[str]) -> npt.NDArray[np.uint64]:
+    """[n] identities that survive a change of the split or of the order of images."""
+    digests = (hashlib.blake2b(file.encode("utf-8", "surrogateescape"), digest_size=8).digest() for file in files)
+    return np.array([int.from_bytes(digest) for digest in digests], np.uint64)

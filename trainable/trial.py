@@ -1,0 +1,176 @@
+"""The Ray Trainable: a warm worker that runs trial after trial, an epoch a step.
+
+A worker keeps what is costly to make: TensorFlow, the backbone, one network per (depth, head, optimizer), the images.
+A new trial resets values. What it finds under its own number it continues, so a retry, a lost node and a resumed
+driver are one code path.
+"""
+
+import logging
+import os
+import socket
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from trainable.checkpoint import load_checkpoint, save_checkpoint
+from trainable.devices import apply_devices, plan_devices, visible_gpus
+from trainable.errors import TrialError
+from trainable.hyperparameters import Hyperparameters
+from trainable.settings import ModelSettings
+
+MESSAGE = "thawline"  # holds a list of one message, because Tune flattens dictionaries
+WARM_NETWORKS = 8  # graphs kept per worker; each is some 10 MB beside the shared weights
+
+log = logging.getLogger("thawline.trial")
+
+
+class ImageTrial(tune.Trainable):
+    """Runs the trial its configuration describes: `{"study": context, "trial": request}` as plain values."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self._workshop: Workshop | None = None
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """The next message: started, an epoch, or failed."""
+        try:
+            return {MESSAGE: [next(self._messages)]}
+        except (TrialError, MemoryError) as error:
+            return {MESSAGE: [_failure(str(error) or "out of memory")]}
+        except Exception as error:  # noqa: BLE001 - whatever one configuration does must not end the search
+            log.error("trial failed\n%s", traceback.format_exc())
+            return {MESSAGE: [_failure(f"{type(error).__name__}: {error}")]}
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._messages = self._run(config["study"], config["trial"])
+
+    def _run(self, study: Mapping[str, Any], request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        began = time.perf_counter()
+        folder = trial_folder(study, request["key"])
+        _log_to(folder / "log.txt")
+        log.info(
+            "trial %s on %s, process %d: %s", folder.name, socket.gethostname(), os.getpid(), request["parameters"]
+        )
+        yield {"kind": "started", "worker": f"{socket.gethostname()}/{os.getpid()}"}
+        if self._workshop is None:
+            self._workshop = Workshop(study)
+        training = self._workshop.training(request)
+        checkpoint = load_checkpoint(folder / "checkpoint")
+        if checkpoint:
+            training.restore(checkpoint)
+            log.info("continuing after epoch %d", checkpoint.epoch)
+            for row in training.history[request["epochs_reported"] :]:
+                metrics = {name: value for name, value in row.items() if name != "epoch"}
+                yield _epoch(row["epoch"], metrics, {}, last=row["epoch"] >= request["epochs"])
+        setup = time.perf_counter() - began
+        while training.epoch < request["epochs"]:
+            result = training.run_epoch()
+            saved = time.perf_counter()
+            if not result.last:
+                _save(folder / "checkpoint", training)
+            seconds = {**result.seconds, "checkpoint": time.perf_counter() - saved, "setup": setup}
+            setup = 0.0
+            log.info("epoch %d: %s; seconds: %s", result.epoch, _short(result.metrics), _short(seconds))
+            yield _epoch(result.epoch, result.metrics, seconds, result.last)
+
+    def cleanup(self) -> None:
+        _log_to(None)
+
+
+class Workshop:
+    """What one process keeps between trials of one study."""
+
+    def __init__(self, study: Mapping[str, Any]):
+        apply_devices(plan_devices(study["cpus"], study["gpus"], visible_gpus()))
+        from trainable.backbone import Backbone  # TensorFlow starts here, under the limits just set
+        from trainable.dataset import ImageSet
+        from trainable.training import Task
+
+        arrays = Path(study["arrays"])
+        self.model = ModelSettings.model_validate(study["model"])
+        self._fixed = study["training"]
+        self._objective = tuple(study["objective"])
+        self.task = Task(
+            train=ImageSet.open(arrays, "train"),
+            validation=ImageSet.open(arrays, "validation"),
+            positive=study["positive"],
+            view_seed=study["seed"],
+        )
+        image_size = self.task.train.images.shape[1]
+        self.backbone = Backbone(self.model, image_size, study["seed"])
+        self._networks: OrderedDict[Any, Any] = OrderedDict()
+
+    def training(self, request: Mapping[str, Any]) -> Any:
+        """A training at its beginning, on a warm network where there is one."""
+        from trainable.training import Training
+
+        hyperparameters = Hyperparameters.model_validate({**self._fixed, **request["parameters"]})
+        return Training(
+            self.network(hyperparameters),
+            hyperparameters,
+            self.task,
+            request["seed"],
+            request["epochs"],
+            self._objective,
+        )
+
+    def network(self, hyperparameters: Hyperparameters) -> Any:
+        """The network for these hyperparameters; the least recently used goes when there are too many."""
+        from trainable.network import Network, NetworkKey
+
+        key = NetworkKey.of(hyperparameters, self.model, self.task.train.images.shape[-1], len(self.task.train.classes))
+        if key not in self._networks:
+            self._networks[key] = Network(self.backbone, key)
+            if len(self._networks) > WARM_NETWORKS:
+                self._networks.popitem(last=False)
+        self._networks.move_to_end(key)
+        return self._networks[key]
+
+
+def trial_folder(study: Mapping[str, Any], key: tuple[int, int]) -> Path:
+    """Folder of a trial, or of its rerun: `7`, `7.1` and so on."""
+    number, repeat = key
+    return Path(study["trials"]) / (f"{number}.{repeat}" if repeat else str(number))
+
+
+def _epoch(epoch: int, metrics: Mapping[str, float], seconds: Mapping[str, float], last: bool) -> dict[str, Any]:
+    return {"kind": "epoch", "epoch": epoch, "metrics": dict(metrics), "seconds": dict(seconds), "last": last}
+
+
+def _failure(reason: str) -> dict[str, Any]:
+    return {"kind": "failed", "reason": reason[:2000]}
+
+
+def _save(folder: Path, training: Any) -> None:
+    try:
+        save_checkpoint(folder, training.checkpoint())
+    except OSError as error:  # a lost checkpoint costs epochs done again, a failed trial costs the result
+        log.warning("no checkpoint after epoch %d: %s", training.epoch, error)
+
+
+def _short(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+
+
+def _log_to(path: Path | None) -> None:
+    """Direct the trial's log into its own file; None: nowhere."""
+    for handler in list(log.handlers):
+        log.removeHandler(handler)
+        handler.close()
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
