@@ -1,0 +1,172 @@
+"""Everything that must hold before the first trial: images, split, weights and ranges, all problems told at once."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Self
+
+from trainable.architectures import ARCHITECTURES
+from trainable.dataset import build_arrays
+from trainable.errors import InputError
+from trainable.inspection import inspect_images
+from trainable.settings import DataSettings, ModelSettings
+from trainable.split import SplitRow, data_fingerprint, make_split, read_split, split_summary, write_split
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study that may start.
+
+    Attributes:
+        record: What to write down: fingerprints, classes, counts.
+        context: Plain values every trial needs.
+    """
+
+    record: dict[str, Any]
+    context: dict[str, Any]
+
+
+def prepare(
+    data: DataSettings, model: ModelSettings, largest: Mapping[str, Any], folder: Path, seed: int, progress: Progress
+) -> Prepared:
+    """Check everything, then write `split.csv` and the decoded train and validation images into the run folder.
+
+    On a run folder that has its split already, that split is used as it is.
+
+    Args:
+        data: Images, groups and split.
+        model: Network and weights.
+        largest: The largest value that each hyperparameter may take in this study.
+        folder: The run folder.
+        seed: Of the study.
+        progress: Is told how far each step is.
+
+    Raises:
+        InputError: with every problem; nothing but caches has been written then.
+    """
+    data = data.model_copy(update={"path": data.path.resolve()})
+    split_file = folder / "split.csv"
+    problems = depth_problems(model, largest)
+    rows: tuple[SplitRow, ...] = ()
+    with WeightsCheck(model, data.image_size) as weights:
+        try:
+            rows = read_split(split_file) if split_file.exists() else _make_rows(data, seed, progress)
+            problems += _batch_problems(rows, largest)
+        except InputError as error:
+            problems += error.problems
+        progress("checking weights", 0, 1)
+        problems += weights.problems()
+    if problems:
+        raise InputError(problems)
+    if not split_file.exists():
+        write_split(split_file, rows)
+    for part in ("train", "validation"):
+        build_arrays(folder / "arrays", data, rows, part, lambda done, of: progress("decoding images", done, of))
+    classes = sorted({row.class_name for row in rows})
+    positive = positive_index(data, classes)
+    return Prepared(
+        record={
+            "data": {
+                "fingerprint": data_fingerprint(rows, data),
+                "classes": classes,
+                "positive_class": None if positive is None else classes[positive],
+                "counts": split_summary(rows),
+            },
+            "weights_sha256": weights.sha256,
+        },
+        context={
+            "arrays": str(folder / "arrays"),
+            "trials": str(folder / "trials"),
+            "model": model.model_dump(mode="json"),
+            "positive": positive,
+            "seed": seed,
+        },
+    )
+
+
+def positive_index(data: DataSettings, classes: list[str]) -> int | None:
+    """Which of two classes the scores speak of; None with more than two."""
+    if len(classes) != 2:
+        return None
+    return classes.index(data.positive_class) if data.positive_class else 0
+
+
+def depth_problems(model: ModelSettings, largest: Mapping[str, Any]) -> list[str]:
+    """A freeze depth beyond the backbone."""
+    depth = len(ARCHITECTURES[model.architecture].cuts(model.freeze_unit))
+    if largest["freeze_depth"] <= depth:
+        return []
+    counted = f"{model.architecture} counted by {model.freeze_unit}"
+    return [f"freeze_depth: must be at most {depth} for {counted}, but got {largest['freeze_depth']}"]
+
+
+def _batch_problems(rows: tuple[SplitRow, ...], largest: Mapping[str, Any]) -> list[str]:
+    count = sum(row.part == "train" for row in rows)
+    if largest["batch_size"] <= count:
+        return []
+    return [f"batch_size: must be at most the {count} training images, but got {largest['batch_size']}"]
+
+
+def _make_rows(data: DataSettings, seed: int, progress: Progress) -> tuple[SplitRow, ...]:
+    inspection = inspect_images(data, lambda done, of: progress("checking images", done, of))
+    return make_split(inspection, data, seed)
+
+
+class WeightsCheck:
+    """Checks the weights beside other work: that they fit is found out in a process of its own, because it takes
+    TensorFlow, which the driver is spared.
+
+    Attributes:
+        sha256: Of the weights file; None where there is no file.
+    """
+
+    def __init__(self, model: ModelSettings, image_size: int):
+        self.sha256: str | None = None
+        self._problems: list[str] = []
+        self._loading: Future[None] | None = None
+        if isinstance(model.weights, Path):
+            self._check_file(model.weights, model.weights_sha256)
+        self._pool = ProcessPoolExecutor(1, get_context("spawn"))
+        if not self._problems and model.weights != "random":
+            self._loading = self._pool.submit(_load_weights, model.model_dump(), image_size)
+
+    def problems(self) -> list[str]:
+        """What is wrong with the weights; waits until that is known."""
+        try:
+            if self._loading:
+                self._loading.result()
+        except InputError as error:
+            return [*self._problems, *error.problems]
+        return self._problems
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _check_file(self, path: Path, wanted: str | None) -> None:
+        try:
+            with path.open("rb") as stream:
+                self.sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            self._problems = [
+                f"model.weights: must be imagenet, random or a readable file, but {path}: {error.strerror}"
+            ]
+            return
+        if wanted and self.sha256 != wanted:
+            self._problems = [f"model.weights_sha256: {path} must have the sha256 {wanted}, but has {self.sha256}"]
+
+
+def _load_weights(model: dict[str, Any], image_size: int) -> None:
+    from trainable.backbone import check_weights
+    from trainable.devices import apply_devices, plan_devices
+
+    apply_devices(plan_devices(1, 0, []))
+    check_weights(ModelSettings.model_validate(model), image_size)
