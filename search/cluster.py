@@ -1,0 +1,274 @@
+"""Connect to Ray or start it, safely: with a token, without a dashboard, in a folder that only this user can enter."""
+
+import math
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from search.errors import ConfigurationError
+
+# Trials exchange a few numbers per epoch; images reach them through memory-mapped files.
+OBJECT_STORE_BYTES = 100_000_000
+# A Unix socket's path has at most 107 bytes (Linux; 103 on macOS), of which Ray's session and socket take 64.
+LONGEST_FOLDER = 103 - 64 - len("/ray")
+# `ray up` leaves the cluster's description on the head.
+LAUNCHER_FILE = Path("~/ray_bootstrap_config.yaml")
+
+
+@dataclass(frozen=True)
+class TrialResources:
+    """What one trial takes: TensorFlow threads, and GPUs or a fraction of one."""
+
+    cpus: float = 1
+    gpus: float = 0
+
+    def __post_init__(self) -> None:
+        if self.gpus > 1 and self.gpus != int(self.gpus):
+            raise ConfigurationError(
+                f"resources.gpus_per_trial: must be a whole number or below 1 for a share, but got {self.gpus:g}"
+            )
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray that this process is connected to.
+
+    Attributes:
+        address: `host:port`.
+        nodes: Resources (`CPU`, `GPU`, …) of every node that it has or, started with a launcher file, may grow to.
+    """
+
+    address: str
+    nodes: list[dict[str, float]]
+
+
+def ray_environment() -> dict[str, str]:
+    """Environment variables that Ray reads when it is imported, started, or starts a worker."""
+    return {
+        "RAY_AUTH_MODE": "token",  # without one, whoever reaches the machine runs code on it (CVE-2023-48022)
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a trial keeps the driver's working directory
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # CUDA_VISIBLE_DEVICES of CPU trials is the trial's own business
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the ledger remembers, not a CSV in every trial folder
+        "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints boxes even when it is told to be quiet
+        "TUNE_WARN_THRESHOLD_S": "10",  # starting TensorFlow takes longer than Tune's 0.5 s
+    }
+
+
+@contextmanager
+def connect(
+    address: str | None = None, temporary_folder: Path | None = None, cpus: int | None = None
+) -> Iterator[Cluster]:
+    """Start Ray here, or connect to one that runs; disconnect, and stop what was started, on the way out.
+
+    A Ray started here always asks for a token. A running one that does not is refused, unless RAY_AUTH_MODE=disabled
+    in the environment says that this is known.
+
+    Args:
+        address: `auto` or `host:port` of a cluster that this machine is a node of; None starts one.
+        temporary_folder: Where a Ray started here keeps sockets and logs; None: a private one, removed at the end.
+        cpus: CPUs a Ray started here may use; None: all of them.
+
+    Raises:
+        ConfigurationError: when Ray cannot be reached or started, with the cause and what to do.
+    """
+    with ExitStack() as stack:
+        if address is None:
+            options = _start_options(temporary_folder or _private_folder(stack), cpus)
+        else:
+            options = {"address": _check_address(address)}
+        _enter_environment(starts=address is None)
+        import ray
+
+        _read_environment_again()
+        stack.callback(ray.shutdown)
+        try:
+            ray.init(**options, log_to_driver=False, configure_logging=False)
+        except Exception as error:
+            raise ConfigurationError(_explain(address, error)) from error
+        found = ray.get_runtime_context().gcs_address
+        if address == "auto":
+            _check_door(found)
+        living = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        allowed = [] if address is None else allowed_nodes(_launcher_description())
+        yield Cluster(found, allowed if any(node.get("CPU") for node in allowed) else living)
+
+
+def plan_concurrency(nodes: Sequence[Mapping[str, float]], per_trial: TrialResources, requested: int | None) -> int:
+    """Trials at once: as many as were requested, else as many as fit on the nodes together, at least one.
+
+    A trial never spans nodes. Its default of one CPU is the fast one: two trials with one thread each were 12-16 %
+    faster than one with two (ResNet50 at 64 px, two cores).
+    """
+    return requested or max(1, sum(_trials_on(node, per_trial) for node in nodes))
+
+
+def check_fits(nodes: Sequence[Mapping[str, float]], per_trial: TrialResources) -> str | None:
+    """Why no node could ever run a trial, or None when one can.
+
+    Nodes that offer no CPU at all are heads that wait for an autoscaler this process can't see; it is believed.
+    """
+    if any(_trials_on(node, per_trial) for node in nodes) or not any(node.get("CPU") for node in nodes):
+        return None
+    problems = [
+        f"asked for {asked:g} {name}s per trial, the largest node has {largest:g}"
+        for name, asked in (("CPU", per_trial.cpus), ("GPU", per_trial.gpus))
+        if asked > (largest := max(node.get(name, 0) for node in nodes))
+    ]
+    together = f"asked for {per_trial.cpus:g} CPUs and {per_trial.gpus:g} GPUs per trial, no node has both"
+    return "; ".join(problems) or together
+
+
+def allowed_nodes(description: Mapping[str, Any]) -> list[dict[str, float]]:
+    """Resources of the head and of every worker that a launcher file (cluster.yaml) allows, running yet or not."""
+    kinds, head = dict(description.get("available_node_types", {})), description.get("head_node_type")
+    limit = description.get("max_workers", 0)
+    first = [kinds.pop(head)] if head in kinds else []
+    workers = [kind for kind in kinds.values() for _ in range(kind.get("max_workers", limit))]
+    return [kind.get("resources", {}) for kind in first + workers[:limit]]
+
+
+def secure_token(path: Path, create: bool) -> None:
+    """See to a token file that only its owner can read; Ray itself writes it with mode 0644.
+
+    Raises:
+        OSError: when it can't be written or is not ours to tighten.
+    """
+    if create and path.exists() and not path.read_bytes().strip():
+        path.unlink()
+    if create and not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent) as file:  # 0600 from the start
+            file.write(secrets.token_hex(32))
+            file.flush()
+            os.fsync(file.fileno())
+            with suppress(FileExistsError):  # another study was first; its token is as good
+                path.hardlink_to(file.name)
+    if path.exists() and path.stat().st_mode & 0o077:
+        path.chmod(0o600)
+
+
+def lets_strangers_in(address: str) -> bool:
+    """Whether the Ray at `host:port` answers a caller who shows no token.
+
+    Raises:
+        ConfigurationError: when nobody is there. Asked before Ray is, which would try for minutes.
+    """
+    import grpc
+
+    with grpc.insecure_channel(address) as channel:
+        try:
+            channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")(b"", timeout=10)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                return False
+            raise ConfigurationError(
+                f"resources.address: must be where a Ray cluster's head listens, but {address} does not answer as "
+                f"one ({error.code().name}); look whether it runs (`ray status`), or leave it out to start one here"
+            ) from error
+    return True
+
+
+def _trials_on(node: Mapping[str, float], per_trial: TrialResources) -> int:
+    tiny = 1e-9  # 0.3 / 0.1 is a little less than 3
+    by_cpu = math.floor(node.get("CPU", 0) / per_trial.cpus + tiny)
+    if not per_trial.gpus:
+        return by_cpu
+    gpus = node.get("GPU", 0)
+    shared = per_trial.gpus < 1  # a share lies on one GPU; it is never pieced together from two
+    by_gpu = gpus * math.floor(1 / per_trial.gpus + tiny) if shared else gpus // per_trial.gpus
+    return min(by_cpu, int(by_gpu))
+
+
+def _private_folder(stack: ExitStack) -> Path:
+    """A folder that only this user can enter (Ray gives its own mode 0777), removed with the stack."""
+    parent = tempfile.gettempdir()
+    name = "thawline-"
+    if len(os.fsencode(parent)) + len("/") + len(name) + 8 > LONGEST_FOLDER:
+        parent = "/tmp"  # noqa: S108 - a private folder in it, because TMPDIR leaves no room for a socket's name
+    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=name, dir=parent, ignore_cleanup_errors=True)))
+
+
+def _start_options(folder: Path, cpus: int | None) -> dict[str, Any]:
+    folder = folder.absolute()
+    if len(os.fsencode(folder)) > LONGEST_FOLDER:
+        raise ConfigurationError(
+            f"Ray's temporary folder must have a path of at most {LONGEST_FOLDER} bytes, because sockets lie in it, "
+            f"but got {len(os.fsencode(folder))}: {folder}"
+        )
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return {
+        "address": "local",  # never a cluster that happens to run here
+        "include_dashboard": False,
+        "num_cpus": cpus,
+        "object_store_memory": OBJECT_STORE_BYTES,
+        "_temp_dir": str(folder / "ray"),
+    }
+
+
+def _check_address(address: str) -> str:
+    if address.startswith("ray://"):
+        raise ConfigurationError(
+            f"resources.address: must be `auto` or `host:port`, but got {address!r}; a Ray client would run the "
+            "search, and open its ledger, on the cluster's head: run thawline there, with `address: auto`"
+        )
+    if address != "auto":
+        _check_door(address)
+    return address
+
+
+def _check_door(address: str) -> None:
+    if os.environ.get("RAY_USE_TLS") == "1":
+        return  # certificates on both sides keep strangers out
+    if lets_strangers_in(address) and os.environ.get("RAY_AUTH_MODE", "token") == "token":
+        raise ConfigurationError(
+            f"resources.address: Ray at {address} must ask for a token, but lets in whoever reaches it; start it "
+            "with RAY_AUTH_MODE=token, or set RAY_AUTH_MODE=disabled here to use it as it is"
+        )
+
+
+def _enter_environment(starts: bool) -> None:
+    """Set what Ray reads, and a token; what the user has set stays, but a Ray started here is never without a token."""
+    if starts:
+        os.environ.pop("RAY_AUTH_MODE", None)
+    for name, value in ray_environment().items():
+        os.environ.setdefault(name, value)
+    if os.environ["RAY_AUTH_MODE"] == "token" and not os.environ.get("RAY_AUTH_TOKEN"):
+        _enter_token(starts)
+
+
+def _enter_token(starts: bool) -> None:
+    try:
+        secure_token(Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token"), create=starts)
+    except (OSError, RuntimeError):  # no home, a home that can't be written, or a token file of somebody else
+        if starts:
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _read_environment_again() -> None:
+    """Make a Ray that was imported before the environment was set see it, the way its own start-up does."""
+    from ray._raylet import Config  # type: ignore[attr-defined]  # missing in Ray's stubs
+
+    Config.initialize("")
+
+
+def _launcher_description() -> dict[str, Any]:
+    path = LAUNCHER_FILE.expanduser()
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _explain(address: str | None, error: Exception) -> str:
+    cause = str(error).strip().split("\n")[0].rstrip(".")
+    if address is None:
+        return f"Ray could not be started here: {cause}; look for free memory and disk space in {tempfile.gettempdir()}"
+    return (
+        f"resources.address: must be a Ray cluster that this machine is a node of, but {address} could not be joined: "
+        f"{cause}; look whether it runs (`ray status`) and whether its token is the one in ~/.ray/auth_token"
+    )

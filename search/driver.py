@@ -1,0 +1,266 @@
+"""Runs a study from its configuration to a full ledger: start, resume, extend, rerun the finalists."""
+
+import os
+import platform
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import yaml
+from pydantic import BaseModel
+
+from search.config import StudyConfig, differences
+from search.errors import ConfigurationError, StudyStopped
+from search.events import Noted, SessionOpened
+from search.history import History
+from search.interruption import interruptible
+from search.ledger import Ledger
+from search.lock import exclusive
+from search.paths import StudyPaths, check_name
+from search.progress import View
+from search.sampling import build_sampler
+from search.study import Finalists, Study, Then, TrialSource
+from search.whole_file import write_whole
+
+# What may change between two sessions of one study: how long and where it runs, not what it means.
+CHANGEABLE = (
+    "budget.trials",
+    "budget.wall_seconds",
+    "budget.consecutive_failures",
+    "budget.retries",
+    "resources.",
+    "final.",
+)
+PACKAGES = ("thawline", "ray", "optuna", "keras", "tensorflow", "numpy", "scikit-learn", "pandas")
+
+
+class Prepared(Protocol):
+    """What a trainable makes of a configuration: what to write down, and plain values that every trial needs."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Fingerprints and counts of the data, sha256 of the weights."""
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """Passed to every trial."""
+
+
+class Trainable(Protocol):
+    """What a search needs of the thing it tunes.
+
+    Attributes:
+        sections: Parts of a study file that are the trainable's (`data`, `model`, `training`).
+        metrics: Names every epoch reports.
+    """
+
+    sections: Mapping[str, type[BaseModel]]
+    metrics: tuple[str, ...]
+
+    @property
+    def trial_class(self) -> type:
+        """A Ray class trainable whose steps give the messages of `tune_bridge`."""
+
+    def prepare(self, config: Any, largest: Mapping[str, Any], folder: Path, progress: Any) -> Prepared:
+        """Check all that the trainable knows of and make ready what trials need. Raises an error with `problems`."""
+
+
+class Session:
+    """One driver at work on one study; holds its lock and its ledger. Use as a context manager."""
+
+    def __init__(self, config: StudyConfig, trainable: Trainable, view: View | None = None):
+        """Check everything that can be checked before any work.
+
+        Raises:
+            ConfigurationError: with every problem.
+        """
+        self.config = config.typed(trainable.sections)
+        self._trainable = trainable
+        self.view = view or View()
+        self.paths = StudyPaths((self.config.storage / check_name(self.config.name or "study")).absolute())
+        self._stack = ExitStack()
+        problems = _problems(self.config, trainable)
+        if problems:
+            raise ConfigurationError(problems)
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            _make_folder(self.paths.root)
+            stack.enter_context(exclusive(self.paths.lock))
+            record = _check_same_study(self.paths, self.config)
+            stack.enter_context(self.view)
+            self._prepared = self._trainable.prepare(
+                self.config, largest_values(self.config), self.paths.root, self.view.preparing
+            )
+            _check_same_data(record, self._prepared.record)
+            self._write_study_file()
+            self.ledger = stack.enter_context(Ledger(self.paths.ledger))
+            self.ledger.listeners.append(self.view.happened)
+            self.view.watch(self.config, self.ledger.history)
+            self.ledger.append(SessionOpened(socket.gethostname(), os.getpid()))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._stack.close()
+
+    @property
+    def history(self) -> History:
+        return self.ledger.history
+
+    def search(self, then_rerun: Callable[[History], Sequence[int]] | None = None) -> None:
+        """Run the trials that the budget allows and the ledger lacks.
+
+        Args:
+            then_rerun: Chooses the finalists from the finished search; they are run again on fresh seeds, on the same
+                warm workers.
+
+        Raises:
+            StudyStopped: when trials failed one after another, or none gave a value.
+        """
+        study = Study(self.config, self.ledger)
+        if then_rerun is None:
+            self._run(study)
+        else:
+            self._run(Then(study, lambda: Finalists(self.config, self.ledger, list(then_rerun(self.history)))))
+        metric = self.config.objective.metric
+        if not any(trial.values(metric) for trial in self.history.search_trials()):
+            raise StudyStopped(f"no trial gave a value of {metric}; see `thawline trials {self.paths.root.name}`")
+
+    def rerun(self, numbers: Sequence[int]) -> None:
+        """Run these trials' configurations once more on fresh seeds, as often as configured.
+
+        Raises:
+            StudyStopped: when reruns failed one after another.
+        """
+        self._run(Finalists(self.config, self.ledger, list(numbers)))
+
+    def note(self, topic: str, facts: dict[str, Any]) -> None:
+        """Write something about the whole study into its ledger."""
+        self.ledger.append(Noted(topic, facts))
+
+    def _run(self, source: TrialSource | Then) -> None:
+        if not source.missing and not isinstance(source, Then):
+            return
+        from search.cluster import TrialResources, check_fits, connect, plan_concurrency
+        from search.tune_bridge import run_trials
+
+        asked = self.config.resources
+        per_trial = TrialResources(asked.cpus_per_trial, asked.gpus_per_trial)
+        self.view.preparing("starting Ray", 0, 1)
+        with connect(asked.address) as cluster:
+            self.view.preparing("starting Ray", 1, 1)
+            problem = check_fits(cluster.nodes, per_trial)
+            if problem:
+                raise ConfigurationError(f"resources: {problem}")
+            concurrency = plan_concurrency(cluster.nodes, per_trial, asked.concurrency)
+            context = {
+                **self._prepared.context,
+                "objective": [self.config.objective.metric, self.config.objective.direction],
+                "cpus": asked.cpus_per_trial,
+                "gpus": asked.gpus_per_trial,
+            }
+            resources = {"CPU": per_trial.cpus, "GPU": per_trial.gpus}
+            with interruptible():
+                run_trials(source, self._trainable.trial_class, context, resources, concurrency)
+        if source.stopped:
+            raise StudyStopped(source.stopped)
+
+    def _write_study_file(self) -> None:
+        versions = {name: metadata.version(name) for name in PACKAGES if _installed(name)}
+        record = {"versions": {"python": platform.python_version(), **versions}, **self._prepared.record}
+        document = {**self.config.dump(), "record": record}
+        write_whole(self.paths.study_file, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+
+
+def run_study(config: StudyConfig, trainable: Trainable, view: View | None = None) -> StudyPaths:
+    """Search: start the study, or go on where it was left.
+
+    Returns:
+        Where everything is; `analysis.read_trials(paths.root)` reads the table.
+
+    Raises:
+        ConfigurationError: before any work, with every problem.
+        StudyStopped: when the search could not give what was asked.
+    """
+    with Session(config, trainable, view) as session:
+        session.search()
+    return session.paths
+
+
+def largest_values(config: StudyConfig) -> dict[str, Any]:
+    """The largest number that each hyperparameter of the space may take."""
+    return {
+        name: max(parameter.ends)
+        for name, parameter in config.space.items()
+        if all(isinstance(end, int | float) for end in parameter.ends)
+    }
+
+
+def _problems(config: StudyConfig, trainable: Trainable) -> list[str]:
+    problems = []
+    if config.objective.metric not in trainable.metrics:
+        problems.append(
+            f"objective.metric: must be one of {', '.join(trainable.metrics)}, but got {config.objective.metric!r}"
+        )
+    if not config.space:
+        problems.append("space: must name at least one hyperparameter to search")
+    try:
+        build_sampler(config.sampler, config.space, seed=0)
+    except ConfigurationError as error:
+        problems += error.problems
+    return problems
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigurationError(f"storage: the run folder {folder} must be writable, but {error.strerror}") from error
+
+
+def _check_same_study(paths: StudyPaths, config: StudyConfig) -> dict[str, Any] | None:
+    """What the study file of an earlier session recorded; None for a new study.
+
+    Raises:
+        ConfigurationError: when the earlier session had another configuration; the differences are named.
+    """
+    if not paths.study_file.exists():
+        return None
+    earlier = StudyConfig.load(paths.study_file)
+    changed = [
+        line for line in differences(_comparable(earlier), _comparable(config)) if not line.startswith(CHANGEABLE)
+    ]
+    if changed:
+        raise ConfigurationError(
+            [f"{paths.root} holds a study with another configuration; give another --name, or undo:", *changed]
+        )
+    return earlier.record
+
+
+def _comparable(config: StudyConfig) -> dict[str, Any]:
+    document = config.dump()
+    return {key: value for key, value in document.items() if key not in ("record", "storage", "name")}
+
+
+def _check_same_data(record: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
+    before = (record or {}).get("data", {}).get("fingerprint")
+    came = now.get("data", {}).get("fingerprint")
+    if before is not None and before != came:
+        raise ConfigurationError(
+            f"data: a study is of one set of images, but its fingerprint was {before} and is {came}"
+        )
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,47 @@
+"""Ctrl-C and SIGTERM end a driver at once, and once."""
+
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+
+class Interrupted(BaseException):
+    """The driver was told to stop; the study can be resumed.
+
+    Attributes:
+        exit_code: 128 plus the signal's number.
+    """
+
+    def __init__(self, number: int):
+        self.exit_code = 128 + number
+        super().__init__(signal.Signals(number).name)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGINT and SIGTERM raise Interrupted here, once; what comes after is ignored, because ending is under way."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)
+        raise Interrupted(number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    except Interrupted:
+        raise  # the handlers stay off while Ray is shut down
+    except BaseException:
+        _put_back(before)
+        raise
+    else:
+        _put_back(before)
+
+
+def _put_back(handlers: Mapping[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
