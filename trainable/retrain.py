@@ -1,0 +1,168 @@
+"""The winner trained for good: once on the training images to choose its operating point, once on train +
+validation.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainable.dataset import ImageSet, concatenate
+from trainable.hyperparameters import Hyperparameters
+from trainable.metrics import operating_point
+from trainable.settings import ModelSettings
+from trainable.whole_file import whole_file, write_csv
+
+DEFAULT_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is to be trained and on what.
+
+    Attributes:
+        epochs: As many as gave the best validation value.
+        learning_rates: The winner's, by epoch; its plateaus cannot be found again without validation images. Empty:
+            the schedule of the hyperparameters, on the training loss.
+        seed: Of heads, orders and dropout.
+        view_seed: Of the augmentation: the study's.
+        positive: Index of the positive class of two, else None.
+    """
+
+    model: ModelSettings
+    hyperparameters: Hyperparameters
+    epochs: int
+    learning_rates: Sequence[float]
+    seed: int
+    view_seed: int
+    positive: int | None
+    colour: str
+
+
+@dataclass(frozen=True)
+class FinalPaths:
+    """The files of `final/`."""
+
+    folder: Path
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "model.keras"
+
+    @property
+    def description(self) -> Path:
+        """What `predict` and `evaluate` must know of the model: classes, size, threshold, its sha256."""
+        return self.folder / "model.json"
+
+    @property
+    def history(self) -> Path:
+        return self.folder / "history.csv"
+
+    @property
+    def validation(self) -> Path:
+        """Probabilities of the validation images, from the network that did not see them."""
+        return self.folder / "validation.npy"
+
+    @property
+    def predictions(self) -> Path:
+        return self.folder / "predictions.csv"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.json"
+
+
+def retrain(recipe: Recipe, arrays: Path, final: Path, progress: Callable[[str, int, int], None]) -> FinalPaths:
+    """Train the winner and save it as `final/model.keras`.
+
+    The first training uses the training images alone. It gives the curves of `history.csv` and the operating point: a
+    threshold chosen on images the model has learnt would be worthless. The second uses train + validation, with the
+    same epochs and learning rates, and is the model. Nothing here reads the test part.
+
+    Args:
+        recipe: What to train.
+        arrays: Folder with the decoded parts.
+        final: Folder to write into.
+        progress: Is told the epochs done.
+
+    Raises:
+        TrialError: when the loss stops being finite.
+    """
+    from trainable.backbone import Backbone
+    from trainable.network import Network, NetworkKey
+    from trainable.training import Task, Training, predict
+
+    train, validation = ImageSet.open(arrays, "train"), ImageSet.open(arrays, "validation")
+    backbone = Backbone(recipe.model, train.images.shape[1], recipe.view_seed)
+    key = NetworkKey.of(recipe.hyperparameters, recipe.model, train.images.shape[-1], len(train.classes))
+    network = Network(backbone, key)
+
+    def fit(task: Task, what: str) -> list[dict[str, Any]]:
+        training = Training(
+            network, recipe.hyperparameters, task, recipe.seed, recipe.epochs, learning_rates=recipe.learning_rates
+        )
+        while training.epoch < recipe.epochs:
+            training.run_epoch()
+            progress(what, training.epoch, recipe.epochs)
+        return training.history
+
+    history = fit(Task(train, validation, recipe.positive, recipe.view_seed), "training on train")
+    probabilities = predict(network, validation.images)
+    threshold = DEFAULT_THRESHOLD
+    if recipe.positive is not None:
+        threshold = operating_point(validation.labels, probabilities, recipe.positive)
+    everything = concatenate(train, validation)
+    fit(Task(everything, None, recipe.positive, recipe.view_seed), "training on train + validation")
+
+    paths = FinalPaths(final)
+    final.mkdir(parents=True, exist_ok=True)
+    _save_model(network, paths.model)
+    with whole_file(paths.validation) as temporary, temporary.open("wb") as stream:
+        np.save(stream, probabilities)
+    write_csv(paths.history, list(history[0]), ([row.get(name, "") for name in history[0]] for row in history))
+    write_json(paths.description, _describe(recipe, everything, threshold, paths.model))
+    return paths
+
+
+def _save_model(network: Any, path: Path) -> None:
+    """Under its final name whole or not at all; Keras insists on the ending."""
+    unfinished = path.with_name("unfinished.keras")
+    network.whole_model().save(unfinished)
+    with unfinished.open("rb") as stream:
+        os.fsync(stream.fileno())
+    unfinished.replace(path)
+
+
+def _describe(recipe: Recipe, images: ImageSet, threshold: float, model: Path) -> dict[str, Any]:
+    return {
+        "classes": list(images.classes),
+        "positive_class": None if recipe.positive is None else images.classes[recipe.positive],
+        "threshold": threshold,
+        "image_size": images.images.shape[1],
+        "colour": recipe.colour,
+        "architecture": recipe.model.architecture,
+        "epochs": recipe.epochs,
+        "seed": recipe.seed,
+        "hyperparameters": recipe.hyperparameters.model_dump(mode="json"),
+        "trained_on": {"images": len(images), "groups": len(set(images.groups))},
+        "sha256": sha256(model),
+    }
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Indented JSON, whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(
+            json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+        )
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes, hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
