@@ -5,7 +5,7 @@ start.
 import hashlib
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -117,7 +117,8 @@ def _suggest(trial: optuna.Trial, name: str, parameter: FloatRange | IntRange | 
         case IntRange():
             return trial.suggest_int(name, parameter.low, parameter.high, step=parameter.step or 1, log=parameter.log)
         case Choice():
-            return trial.suggest_categorical(name, parameter.values)
+            chosen: Any = trial.suggest_categorical(name, parameter.values)
+            return cast(Value, chosen)
 
 
 def distribution(parameter: FloatRange | IntRange | Choice) -> BaseDistribution:
@@ -195,5 +196,5 @@ def _require(sampler: str, package: str) -> None:
         __import__(package)
     except ImportError as error:
         raise ConfigurationError(
-            f"sampler.name: `{sampler}` needs the package {package}, which is missing; pip install 'thawline[{sampler}]'"
+            f"sampler.name: `{sampler}` needs the package {package}: pip install 'thawline[{sampler}]'"
         ) from error

@@ -14,7 +14,7 @@ class InputError(ValueError):
         self.problems = [problems] if isinstance(problems, str) else list(problems)
         super().__init__("\n".join(self.problems))
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type, tuple[list[str]]]:
         return type(self), (self.problems,)
 
 

@@ -171,7 +171,7 @@ def _patient(ill: bool, number: int, seed: int) -> Patient:
                 random.choice([-1, 1], size=blotches),
                 random.uniform(0, 2 * np.pi, size=blotches),
                 random.uniform(0, 1, size=blotches),
-                random.uniform(0.1, 0.2, size=blotches),
+                random.uniform(0.2, 0.4, size=blotches),
             ]
         ),
     )

@@ -1,0 +1,70 @@
+# The only door. Every target sets up what it needs, on a machine that has nothing but make and Python 3.11 or newer.
+
+# 3.11 first: requirements.lock was made and tested with it.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+BIN := .venv/bin
+READY := .venv/.installed
+UNFINISHED := .venv/.unfinished
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup quickstart test test-fast lint format types check lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+
+setup: $(READY) ## install everything into .venv (0.8 GB to download, 3 GB on disk; about two minutes, once)
+	@echo "ready: make quickstart, make test, or .venv/bin/thawline --help"
+
+quickstart: $(READY) ## a whole study on made-up images, from search to report
+	$(BIN)/thawline quickstart
+
+test: $(READY) ## every test, those with real networks and Ray too
+	$(BIN)/pytest
+
+test-fast: $(READY) ## the tests that need neither real networks nor Ray
+	$(BIN)/pytest -m "not slow and not ray"
+
+lint: $(READY) ## style and likely mistakes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY) ## rewrite the code in the project's format
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+types: $(READY) ## type check
+	$(BIN)/mypy
+
+check: lint types test ## everything that must hold before a change goes in
+
+# A mark stands while pip works: whoever finds it knows that the last setup was cut off and starts from an empty .venv.
+$(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer with its venv module must be installed, but 'python3' is" \
+		"$$(python3 --version 2>&1 | head -n 1); install it, or name it: make PYTHON=/path/to/python3.11 setup" >&2; exit 1; }
+	@echo "==> [1/3] .venv with $$($(PYTHON) --version)"
+	@if [ -e $(UNFINISHED) ]; then echo "    the last setup was cut off: starting again"; rm -rf .venv; fi
+	@mkdir -p .venv && touch $(UNFINISHED)
+	@$(PYTHON) -m venv .venv
+	@echo "==> [2/3] the versions in requirements.lock (0.8 GB to download, once; pip shows each)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.lock
+	@echo "==> [3/3] thawline itself, editable"
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation --quiet --editable .
+	@rm $(UNFINISHED)
+	@touch $(READY)
+
+# Resolved anew in an empty environment, so that nothing left over gets in.
+lock: ## remake requirements.lock with the newest versions that pyproject.toml allows
+	rm -rf build/lock
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --upgrade pip setuptools
+	build/lock/bin/python -m pip install ".[dev]"
+	{ sed -n '/^#/p' requirements.lock; build/lock/bin/python -m pip freeze --all \
+		--exclude pip --exclude thawline | LC_ALL=C sort -f; } > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+	rm -rf build/lock
+
+clean: ## remove .venv and what tools leave behind; runs/ stays
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find search trainable analysis tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,123 @@
+"""What commands print: results, tables, what was found about images."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from search.config import StudyConfig
+from search.ledger import read_history
+from search.paths import StudyPaths
+from search.progress import best_so_far, shown
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def say(text: object) -> None:
+    """A line on standard output, as it is: brackets in it are no markup, and it is not broken."""
+    out.print(escape(str(text)), soft_wrap=True)
+
+
+def complain(label: str, text: object) -> None:
+    """A line on standard error."""
+    err.print(f"[red]{label}:[/] {escape(str(text))}", soft_wrap=True)
+
+
+def show_rows(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """A table without borders; missing values are empty, numbers have four digits."""
+    table = Table(box=None, header_style="bold")
+    for name in columns:
+        table.add_column(escape(name), overflow="fold")
+    for row in rows:
+        table.add_row(*("" if value is None else escape(_number(value)) for value in row.values()))
+    out.print(table)
+
+
+def show_best(paths: StudyPaths) -> None:
+    """The best trial of the search, its reruns if there are any, and where the run is."""
+    config, history = StudyConfig.load(paths.study_file), read_history(paths.ledger)
+    best = best_so_far(history.search_trials(), config)
+    if best:
+        trial, epoch, value = best
+        say(f"best trial {trial.number}: {config.objective.metric} {value:.4f} at epoch {epoch}")
+        say(f"  {shown(trial.parameters)}")
+    winner = history.note("winner")
+    if winner:
+        say(f"winner: trial {winner['number']}; {winner['reason']}")
+        say(f"  {shown(winner['parameters'])}")
+    say(f"run folder {paths.root}")
+
+
+def show_final(paths: StudyPaths) -> None:
+    """Test scores with their intervals, and the files that were made."""
+    document = json.loads((paths.final / "metrics.json").read_text(encoding="utf-8"))
+    counts = document["counts"]
+    images, groups = sum(counts["images"]["test"].values()), counts["groups"]["test"]
+    table = Table(title=f"locked test set: {images} images of {groups} groups", title_justify="left", box=None)
+    for column in ("metric", "value", "95 % interval"):
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    for metric, score in document.items():
+        if isinstance(score, dict) and "interval" in score:
+            low, high = score["interval"] or (None, None)
+            table.add_row(metric, _number(score["value"]), f"{_number(low)} to {_number(high)}")
+    out.print(table)
+    say("files:")
+    for folder in (paths.root, paths.final, paths.final / "figures"):
+        for path in sorted(folder.iterdir()):
+            if path.is_file() and path.suffix in (".yaml", ".csv", ".db", ".keras", ".json", ".png", ".md"):
+                say(f"  {path}")
+
+
+def show_data_check(check: Any) -> None:
+    """The findings of `trainable.data_check.check_data`, a block each."""
+    columns = ["class", "images", "modes", "formats"]
+    show_rows(
+        columns,
+        ({"class": name, "images": count} | _by_class(check, name) for name, count in check.images_by_class.items()),
+    )
+    if check.width:
+        say(f"size in pixels: width {_range(check.width)}, height {_range(check.height)}")
+    say(f"largest class / smallest class: {check.imbalance_ratio:.2f}")
+    say(f"duplicates: {len(check.exact_duplicates)} sets of equal files, {len(check.near_duplicates)} of look-alikes")
+    if check.split:
+        split = (
+            {"part": part, "images": f["images"], "groups": f["groups"]} | f["classes"]
+            for part, f in check.split.items()
+        )
+        show_rows(["planned part", "images", "groups", *check.images_by_class], split)
+    _list("unreadable", [f"{entry.file}: {entry.reason}" for entry in check.unreadable])
+    _list("look-alikes in several parts", [", ".join(f"{file} ({part})" for file, part in c) for c in check.straddling])
+    for warning in check.warnings:
+        out.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
+    if not check.problems:
+        say("a search may start")
+
+
+def _by_class(check: Any, name: str) -> dict[str, str]:
+    return {
+        what: ", ".join(f"{count} {value}" for value, count in counts[name].items())
+        for what, counts in (("modes", check.modes_by_class), ("formats", check.formats_by_class))
+    }
+
+
+def _range(size: Any) -> str:
+    return f"{size.smallest} to {size.largest} (median {size.median})"
+
+
+def _list(title: str, lines: Sequence[str], most: int = 20) -> None:
+    if lines:
+        say(f"{title}: {len(lines)}")
+    for line in lines[:most]:
+        say(f"  {line}")
+    if len(lines) > most:
+        say(f"  and {len(lines) - most} more")
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "none"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
