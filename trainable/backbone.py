@@ -1,5 +1,6 @@
 """The pre-trained network: built once per process, cut where a freeze depth says, put back to its first weights."""
 
+import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,15 @@ class Backbone:
     def suffix(self, depth: int) -> keras.Model:
         """What is above the prefix, pooling included: its output to features [n, features]."""
         return keras.Model(self._cut(depth), self._cut(self.depth))
+
+    @cache  # noqa: B019
+    def between(self, shallow: int, deep: int) -> keras.Model:
+        """From the output of one cut to that of a deeper one."""
+        return keras.Model(self._cut(shallow), self._cut(deep))
+
+    def cut_shape(self, depth: int) -> tuple[int, ...]:
+        """Shape of what a cut passes on for one image."""
+        return tuple(self._cut(depth).shape[1:])
 
     def output_dtype(self, depth: int) -> str:
         """Of what the prefix gives: float32 for images, else the precision policy's compute type."""
@@ -134,7 +144,9 @@ def _build(settings: ModelSettings, image_size: int) -> keras.Model:
 
 def _load(model: keras.Model, path: Path, architecture: str) -> None:
     try:
-        model.load_weights(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a line per layer that does not fit; the error says it once
+            model.load_weights(path)
     except Exception as error:  # Keras raises many kinds for one cause: the file is not of this architecture
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(

@@ -5,6 +5,7 @@ these are variables. A new trial only resets values, so it starts in millisecond
 network would.
 """
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from trainable.backbone import Backbone
 from trainable.hyperparameters import Hyperparameters
 from trainable.settings import ModelSettings
 
+PROBED = 32  # images that a measurement of the prefix takes
 Arrays = dict[str, np.ndarray]
 
 
@@ -60,12 +62,16 @@ class Network:
         self._head_weights = list(self._head.trainable_variables)
         self._backbone_optimizer = _optimizer(key, self._backbone_weights)
         self._head_optimizer = _optimizer(key, self._head_weights)
+        self._continued: dict[int, Any] = {}
+        self._prefix_seconds: float | None = None
+        self._inputs_dtype = backbone.output_dtype(self.cut)
         self._dropout = tf.Variable(0.0, trainable=False)
         self._label_smoothing = tf.Variable(0.0, trainable=False)
         self._weight_decay = tf.Variable(0.0, trainable=False)
         side = backbone.model.input_shape[1]
         images = tf.TensorSpec([None, side, side, key.channels], tf.float32)
-        inputs = tf.TensorSpec([None, *backbone.prefix(self.cut).output.shape[1:]], backbone.output_dtype(self.cut))
+        self.input_shape = backbone.cut_shape(self.cut)
+        inputs = tf.TensorSpec([None, *self.input_shape], backbone.output_dtype(self.cut))
         labels, weights = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.float32)
         signature = [inputs, labels, weights, tf.TensorSpec([2], tf.int32)]
         # A free batch dimension: one trace serves every batch size, the last and smaller batch included.
@@ -112,6 +118,25 @@ class Network:
         """Images [n, height, width, channels] 0..255 to what the cut passes on; the preprocessed images at depth 0."""
         return self._prefix(tf.cast(pixels, tf.float32))
 
+    def continue_prefix(self, depth: int, features: Any) -> Any:
+        """What `prefix` gives, from the output of a shallower cut."""
+        if depth not in self._continued:
+            shape = self.backbone.cut_shape(depth)
+            spec = tf.TensorSpec([None, *shape], self.backbone.output_dtype(depth))
+            model = self.backbone.between(depth, self.cut)
+            self._continued[depth] = tf.function(lambda x: model(x, training=False), [spec], jit_compile=self.key.xla)
+        return self._continued[depth](tf.cast(features, self.backbone.output_dtype(depth)))
+
+    def prefix_seconds(self, images: np.ndarray) -> float:
+        """Measured seconds that `prefix` takes for one image; measured once, on some of these."""
+        if self._prefix_seconds is None:
+            some = images[:PROBED]
+            self.prefix(some)  # the first call traces
+            began = time.perf_counter()
+            np.asarray(self.prefix(some))
+            self._prefix_seconds = (time.perf_counter() - began) / len(some)
+        return self._prefix_seconds
+
     def step(
         self, inputs: Any, labels: np.ndarray, weights: np.ndarray, dropout_seed: tuple[int, int]
     ) -> tuple[Any, Any]:
@@ -127,12 +152,15 @@ class Network:
             Probabilities [n, classes] before the step, and the weighted loss, which may be NaN or infinite.
         """
         return self._step(
-            inputs, tf.constant(labels, tf.int32), tf.constant(weights, tf.float32), tf.constant(dropout_seed, tf.int32)
+            self._fed(inputs),
+            tf.constant(labels, tf.int32),
+            tf.constant(weights, tf.float32),
+            tf.constant(dropout_seed, tf.int32),
         )
 
     def probabilities(self, inputs: Any) -> Any:
         """[n, classes], rows adding up to 1, for what `prefix` gave."""
-        return self._probabilities(inputs)
+        return self._probabilities(self._fed(inputs))
 
     def state(self) -> Arrays:
         """Everything that training has moved, by name: weights above the cut, BatchNorm statistics, optimizer."""
@@ -157,6 +185,9 @@ class Network:
         pooled = self.backbone.suffix(0)(self.backbone.preprocess(images))
         probabilities = keras.layers.Softmax(name="probabilities", dtype="float32")(self._head(pooled))
         return keras.Model(images, probabilities, name="thawline")
+
+    def _fed(self, inputs: Any) -> Any:
+        return tf.cast(inputs, self._inputs_dtype)
 
     def _stateful(self) -> dict[str, Any]:
         weights = {f"backbone/{v.path}": v for v in self._backbone_weights}

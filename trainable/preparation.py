@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from importlib import metadata
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Self
@@ -70,10 +71,11 @@ def prepare(
         build_arrays(folder / "arrays", data, rows, part, lambda done, of: progress("decoding images", done, of))
     classes = sorted({row.class_name for row in rows})
     positive = positive_index(data, classes)
+    fingerprint = data_fingerprint(rows, data)
     return Prepared(
         record={
             "data": {
-                "fingerprint": data_fingerprint(rows, data),
+                "fingerprint": fingerprint,
                 "classes": classes,
                 "positive_class": None if positive is None else classes[positive],
                 "counts": split_summary(rows),
@@ -83,6 +85,8 @@ def prepare(
         context={
             "arrays": str(folder / "arrays"),
             "trials": str(folder / "trials"),
+            "features": str(folder / "features"),
+            "identity": _identity(fingerprint, model, weights.sha256, seed),
             "model": model.model_dump(mode="json"),
             "positive": positive,
             "seed": seed,
@@ -104,6 +108,13 @@ def depth_problems(model: ModelSettings, largest: Mapping[str, Any]) -> list[str
         return []
     counted = f"{model.architecture} counted by {model.freeze_unit}"
     return [f"freeze_depth: must be at most {depth} for {counted}, but got {largest['freeze_depth']}"]
+
+
+def _identity(fingerprint: str, model: ModelSettings, weights: str | None, seed: int) -> str:
+    """What outputs of the frozen part depend on, besides the cut and the view."""
+    first = weights or (f"random {seed}" if model.weights == "random" else "imagenet")
+    parts = (fingerprint, first, model.architecture, model.freeze_unit, model.precision, metadata.version("keras"))
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def _batch_problems(rows: tuple[SplitRow, ...], largest: Mapping[str, Any]) -> list[str]:

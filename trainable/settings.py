@@ -94,6 +94,12 @@ class ModelSettings(Section):
     depth do; `train`: all of them train, at any depth. `auto`: `frozen`, but `train` with random weights."""
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     """Keras precision policy."""
+    features: Literal["off", "auto", "all"] = "auto"
+    """Whether outputs of the frozen part are kept and shared between trials; `auto`: where that is measured to pay."""
+    features_dtype: Literal["float32", "float16"] = "float32"
+    """How they are kept; float16 halves the bytes and rounds."""
+    features_gigabytes: Annotated[float, Field(gt=0)] = 20.0
+    """Most that is kept per run; the least recently used goes."""
     xla: bool | None = None
     """Compile steps with XLA; default: off. On CPU it was measured 10 times slower, on GPU it is yours to measure."""
 

@@ -5,16 +5,16 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from trainable.augmentation import apply_view, draw_view
 from trainable.checkpoint import Checkpoint
 from trainable.dataset import ImageSet
 from trainable.errors import TrialError
 from trainable.hyperparameters import Hyperparameters
+from trainable.inputs import Inputs, Keeping, Pictures
 from trainable.metrics import scores
 from trainable.network import Network
 
@@ -34,6 +34,13 @@ class Task:
     validation: ImageSet | None
     positive: int | None
     view_seed: int
+
+    def pictures(self, part: Literal["train", "validation"]) -> Pictures:
+        """The images of one part, to be fed to a network."""
+        images = self.train if part == "train" else self.validation
+        if images is None:
+            raise ValueError("there are no validation images")
+        return Pictures(part, images.images, image_keys(images.files), self.view_seed)
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,7 @@ class Training:
     Attributes:
         seed: Of head weights, order of images and dropout, in [0, 2**32).
         objective: Metric and direction that early stopping looks at.
+        keeping: Where features of the frozen part are kept; None: nowhere.
         learning_rates: When given, the learning rate of each epoch, instead of reducing it on plateaus.
     """
 
@@ -102,6 +110,7 @@ class Training:
     epochs: int
     objective: tuple[str, str] = ("val_loss", "minimize")
     learning_rates: Sequence[float] = ()
+    keeping: Keeping | None = None
     epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -112,7 +121,8 @@ class Training:
         sign = 1 if self.objective[1] == "maximize" else -1
         self._stopping = Stopping(chosen.early_stopping_patience, sign)
         self._class_weights = class_weights(self.task.train.labels, self.network.key.classes, chosen.class_weights)
-        self._keys = image_keys(self.task.train.files)
+        self._inputs = Inputs(self.network, chosen, self.keeping)
+        self._pictures = self.task.pictures("train")
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue after the checkpoint's epoch.
@@ -168,35 +178,24 @@ class Training:
     def _train(self, epoch: int) -> dict[str, float]:
         labels = self.task.train.labels
         order = np.random.default_rng([self.seed, epoch]).permutation(len(labels))
+        take = self._inputs.training(self._pictures, epoch)
         probabilities = np.empty((len(labels), self.network.key.classes), np.float32)
         for step, batch in enumerate(batches(order, self.hyperparameters.batch_size)):
-            inputs = self._inputs(batch, epoch)
             given, loss = self.network.step(
-                inputs, labels[batch], self._class_weights[labels[batch]], (self.seed % 2**31, epoch * 100_000 + step)
+                take(batch),
+                labels[batch],
+                self._class_weights[labels[batch]],
+                (self.seed % 2**31, epoch * 100_000 + step),
             )
             if not math.isfinite(loss):
                 raise TrialError(f"the loss must stay finite, but was {float(loss)} in epoch {epoch}, step {step + 1}")
             probabilities[batch] = given
         return scores(labels, probabilities, self.task.positive)
 
-    def _inputs(self, batch: npt.NDArray[np.int64], epoch: int) -> Any:
-        chosen = self.hyperparameters
-        pixels: Any = self.task.train.images[batch]
-        if chosen.augmentation_strength > 0:
-            view_number = (epoch - 1) % chosen.views if chosen.views else epoch - 1
-            view = draw_view(
-                self._keys[batch],
-                self.task.view_seed,
-                view_number,
-                chosen.augmentation_strength,
-                chosen.transforms,
-                pixels.shape[1],
-            )
-            pixels = apply_view(pixels, view.matrices, view.gain, view.bias)
-        return self.network.prefix(pixels)
-
     def _validate(self, images: ImageSet) -> dict[str, float]:
-        return scores(images.labels, predict(self.network, images.images), self.task.positive)
+        pictures = self.task.pictures("validation")
+        parts = [self.network.probabilities(inputs) for inputs in self._inputs.evaluation(pictures)]
+        return scores(images.labels, np.concatenate(parts), self.task.positive)
 
 
 def predict(network: Network, images: npt.NDArray[np.uint8], batch_size: int = 128) -> npt.NDArray[np.float32]:

@@ -93,6 +93,8 @@ class Workshop:
         apply_devices(plan_devices(study["cpus"], study["gpus"], visible_gpus()))
         from trainable.backbone import Backbone  # TensorFlow starts here, under the limits just set
         from trainable.dataset import ImageSet
+        from trainable.features import FeatureStore
+        from trainable.inputs import Keeping
         from trainable.training import Task
 
         arrays = Path(study["arrays"])
@@ -105,6 +107,8 @@ class Workshop:
             positive=study["positive"],
             view_seed=study["seed"],
         )
+        store = FeatureStore(Path(study["features"]), int(self.model.features_gigabytes * 1e9))
+        self._keeping = Keeping(store, study["identity"], self.model.features, self.model.features_dtype)
         image_size = self.task.train.images.shape[1]
         self.backbone = Backbone(self.model, image_size, study["seed"])
         self._networks: OrderedDict[Any, Any] = OrderedDict()
@@ -121,6 +125,7 @@ class Workshop:
             request["seed"],
             request["epochs"],
             self._objective,
+            keeping=self._keeping,
         )
 
     def network(self, hyperparameters: Hyperparameters) -> Any:

@@ -1,0 +1,197 @@
+"""Outputs of the frozen part of a network, computed once per node and shared by all trials.
+
+Below the cut nothing moves, so what it makes of one view of the images is the same for every trial with that cut. It
+is kept in a file that all workers map into memory: built once under a lock, checked when it is first opened, dropped
+when the store grows too large, and safe to delete at any time. Results are those without the store
+(docs/experiments.md has the distances).
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+log = logging.getLogger("thawline.trial")
+
+CHUNK = 64  # images at a time when a file is built; fixed, so that the same file comes out whoever builds it
+# Conservative speeds of a memory map on a warm page cache, bytes per second. Two-core machine, 2026-11: write 1.0e9 to
+# 1.6e9, gather 1.5e9 to 3e9.
+WRITE_SPEED = 8e8
+READ_SPEED = 1.2e9
+# A view that only other trials may use again is kept where writing costs at most this share of computing it.
+AFFORDABLE = 0.03
+
+
+@dataclass(frozen=True)
+class FeatureKey:
+    """What a file of features depends on; two keys never share one.
+
+    Attributes:
+        identity: Of images, weights, architecture and precision.
+        part: Of the split.
+        cut: Freeze depth.
+        view: What the view depends on: seed, number, strength and transforms; None: images as they are.
+        dtype: Of the stored numbers.
+    """
+
+    identity: str
+    part: str
+    cut: int
+    view: tuple[Any, ...] | None
+    dtype: str
+
+    @property
+    def digest(self) -> str:
+        """The file's name."""
+        return hashlib.blake2b(repr(astuple(self)).encode(), digest_size=16).hexdigest()
+
+
+class FeatureStore:
+    """Files of features in one folder, at most `limit` bytes of them; the least recently used go."""
+
+    def __init__(self, folder: Path, limit: int):
+        self.folder = folder
+        self.limit = limit
+        self._checked: set[str] = set()
+
+    def has(self, key: FeatureKey) -> bool:
+        """Whether the features are there; they may be gone the next moment."""
+        return self._file(key).exists()
+
+    def find(self, key: FeatureKey, shape: tuple[int, ...]) -> np.ndarray | None:
+        """The features if they are there and whole."""
+        return self._open(key, shape) if self.has(key) else None
+
+    def get(self, key: FeatureKey, shape: tuple[int, ...], build: Callable[[np.ndarray], None]) -> np.ndarray | None:
+        """The features, [n, ...] as a read-only memory map; built by `build(array)` if they are not there.
+
+        When two workers ask at once, one builds and the other waits. None where they cannot be kept (disk full, larger
+        than the limit): compute them then.
+        """
+        size = int(np.prod(shape)) * np.dtype(key.dtype).itemsize
+        if size > self.limit:
+            return None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with _locked(self.folder / f"{key.digest}.lock"):
+                found = self._open(key, shape)
+                if found is None:
+                    self._build(key, shape, build)
+                    found = self._open(key, shape)
+            self._trim(keep=key.digest)
+        except OSError as error:
+            log.warning("features at depth %d are not kept: %s", key.cut, error)
+            return None
+        return found
+
+    def _open(self, key: FeatureKey, shape: tuple[int, ...]) -> np.ndarray | None:
+        path = self._file(key)
+        try:
+            found = np.load(path, mmap_mode="r", allow_pickle=False)
+            described = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        if found.shape != shape or found.dtype != key.dtype:
+            return None
+        if key.digest not in self._checked and _checksum(found) != described.get("checksum"):
+            log.warning("features at depth %d did not match their checksum and are built again", key.cut)
+            return None
+        self._checked.add(key.digest)
+        os.utime(path)
+        return found
+
+    def _build(self, key: FeatureKey, shape: tuple[int, ...], build: Callable[[np.ndarray], None]) -> None:
+        path = self._file(key)
+        temporary = path.with_suffix(".tmp")
+        began = time.perf_counter()
+        try:
+            array = np.lib.format.open_memmap(temporary, mode="w+", dtype=key.dtype, shape=shape)
+            with temporary.open("r+b") as stream:  # a full disk must say so now; through the map it would kill
+                os.posix_fallocate(stream.fileno(), 0, temporary.stat().st_size)
+            build(array)
+            described = {"cut": key.cut, "part": key.part, "view": key.view, "checksum": _checksum(array)}
+            path.with_suffix(".json").write_text(json.dumps(described), encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        self._checked.add(key.digest)
+        log.info(
+            "features of %s at depth %d: %.0f MB in %.2f s",
+            key.part,
+            key.cut,
+            array.nbytes / 1e6,
+            time.perf_counter() - began,
+        )
+
+    def _trim(self, keep: str) -> None:
+        """Delete the least recently used until the limit holds; who has them mapped keeps them."""
+        files = sorted(self.folder.glob("*.npy"), key=_last_used)
+        total = sum(_size(path) for path in files)
+        for path in files:
+            if total <= self.limit:
+                return
+            if path.stem != keep:
+                total -= _size(path)
+                path.unlink(missing_ok=True)
+                path.with_suffix(".json").unlink(missing_ok=True)
+
+    def _file(self, key: FeatureKey) -> Path:
+        return self.folder / f"{key.digest}.npy"
+
+
+def worth_keeping(
+    policy: Literal["off", "auto", "all"], seconds_per_image: float, bytes_per_image: int, sure_of_reuse: bool
+) -> bool:
+    """Whether features should be kept rather than computed again.
+
+    Args:
+        policy: `auto` decides by cost.
+        seconds_per_image: To compute the features, measured.
+        bytes_per_image: To keep them.
+        sure_of_reuse: The same trial will want them again. If not, another trial may, and keeping must cost next to
+            nothing.
+    """
+    if policy != "auto":
+        return policy == "all"
+    if sure_of_reuse:
+        return bytes_per_image / READ_SPEED < seconds_per_image / 2
+    return bytes_per_image / WRITE_SPEED < AFFORDABLE * seconds_per_image
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Wait for and hold a lock file; the kernel lets go of a dead holder's."""
+    with path.open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _checksum(array: np.ndarray) -> int:
+    checksum = 0
+    for start in range(0, len(array), CHUNK):
+        checksum = zlib.crc32(np.ascontiguousarray(array[start : start + CHUNK]).view(np.uint8).data, checksum)
+    return checksum
+
+
+def _last_used(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
