@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -9,12 +10,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-import yaml
 from pydantic import BaseModel
 
-from search.config import StudyConfig, differences
+from search.config import StudyConfig, differences, to_yaml
 from search.errors import ConfigurationError, StudyStopped
-from search.events import Noted, SessionOpened
+from search.events import EpochReported, Event, Failed, Noted, SessionOpened
 from search.history import History
 from search.interruption import interruptible
 from search.ledger import Ledger
@@ -98,7 +98,7 @@ class Session:
             _check_same_data(record, self._prepared.record)
             self._write_study_file()
             self.ledger = stack.enter_context(Ledger(self.paths.ledger))
-            self.ledger.listeners.append(self.view.happened)
+            self.ledger.listeners += [self.view.happened, self._tidy]
             self.view.watch(self.config, self.ledger.history)
             self.ledger.append(SessionOpened(socket.gethostname(), os.getpid()))
             self._stack = stack.pop_all()
@@ -169,11 +169,17 @@ class Session:
         if source.stopped:
             raise StudyStopped(source.stopped)
 
+    def _tidy(self, event: Event) -> None:
+        """A trial that has ended needs its checkpoints no more: the winner is trained anew."""
+        match event:
+            case Failed() | EpochReported(verdict="complete" | "prune" | "fail"):
+                shutil.rmtree(self.paths.trial(event.number, event.repeat) / "checkpoint", ignore_errors=True)
+
     def _write_study_file(self) -> None:
         versions = {name: metadata.version(name) for name in PACKAGES if _installed(name)}
         record = {"versions": {"python": platform.python_version(), **versions}, **self._prepared.record}
         document = {**self.config.dump(), "record": record}
-        write_whole(self.paths.study_file, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+        write_whole(self.paths.study_file, to_yaml(document))
 
 
 def run_study(config: StudyConfig, trainable: Trainable, view: View | None = None) -> StudyPaths:

@@ -121,6 +121,7 @@ class Training:
         sign = 1 if self.objective[1] == "maximize" else -1
         self._stopping = Stopping(chosen.early_stopping_patience, sign)
         self._class_weights = class_weights(self.task.train.labels, self.network.key.classes, chosen.class_weights)
+        self._step_seconds = 0.0
         self._inputs = Inputs(self.network, chosen, self.keeping)
         self._pictures = self.task.pictures("train")
 
@@ -163,7 +164,8 @@ class Training:
         trained = time.perf_counter()
         if self.task.validation is not None:
             metrics |= {f"val_{name}": value for name, value in self._validate(self.task.validation).items()}
-        seconds = {"train": trained - began, "validation": time.perf_counter() - trained}
+        validated = time.perf_counter()
+        seconds = {"train": trained - began, "step": self._step_seconds, "validation": validated - trained}
         metrics |= {"learning_rate": learning_rate, "trainable_share": self.network.trainable_share}
         last = self._after(epoch, metrics)
         return EpochResult(epoch, metrics, seconds, last)
@@ -180,6 +182,7 @@ class Training:
         order = np.random.default_rng([self.seed, epoch]).permutation(len(labels))
         take = self._inputs.training(self._pictures, epoch)
         probabilities = np.empty((len(labels), self.network.key.classes), np.float32)
+        began = time.perf_counter()
         for step, batch in enumerate(batches(order, self.hyperparameters.batch_size)):
             given, loss = self.network.step(
                 take(batch),
@@ -190,6 +193,7 @@ class Training:
             if not math.isfinite(loss):
                 raise TrialError(f"the loss must stay finite, but was {float(loss)} in epoch {epoch}, step {step + 1}")
             probabilities[batch] = given
+        self._step_seconds = time.perf_counter() - began
         return scores(labels, probabilities, self.task.positive)
 
     def _validate(self, images: ImageSet) -> dict[str, float]:
