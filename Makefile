@@ -9,7 +9,7 @@ UNFINISHED := .venv/.unfinished
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup quickstart test test-fast lint format types check lock clean
+.PHONY: help setup quickstart test bench-driver bench-cache test-fast lint format types check lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -22,6 +22,12 @@ quickstart: $(READY) ## a whole study on made-up images, from search to report
 
 test: $(READY) ## every test, those with real networks and Ray too
 	$(BIN)/pytest
+
+bench-driver: $(READY) ## what a trial costs beside its training, against stock Ray Tune
+	$(BIN)/python benchmarks/driver.py
+
+bench-cache: $(READY) ## epoch time by freeze depth, with and without kept features
+	$(BIN)/python benchmarks/cache.py
 
 test-fast: $(READY) ## the tests that need neither real networks nor Ray
 	$(BIN)/pytest -m "not slow and not ray"

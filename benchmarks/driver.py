@@ -1,7 +1,7 @@
 """What a trial costs beside its training: no-op trials through Thawline and through stock Ray Tune with OptunaSearch.
 
-    make bench-driver                      # 200 trials each, three rounds, in turn
-    python benchmarks/driver.py --trials 1000 --rounds 3
+make bench-driver                      # 200 trials each, three rounds, in turn
+python benchmarks/driver.py --trials 1000 --rounds 3
 """
 
 import argparse

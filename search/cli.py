@@ -5,6 +5,7 @@ needs when it runs, so that `--help` is instant.
 import json
 import math
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -12,13 +13,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from search import console
-from search.config import StudyConfig
-from search.console import complain, say, show_best, show_data_check, show_final
+from search.config import StudyConfig, differences
+from search.console import complain, near, say, show_best, show_data_check, show_final, show_state
 from search.errors import ConfigurationError, LedgerError, StudyStopped
 from search.paths import StudyPaths, find_run, shipped_study
 from trainable import ImageTrainable, InputError, TrialError
@@ -32,26 +33,55 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="How should this pre-trained network be fine-tuned on these images?",
-    epilog="A study is one file; a run is its folder under runs/. Everything a run says is read from its ledger.",
+    epilog="A study is one file, a run its folder under runs/. First steps: thawline init, thawline data check DIR, "
+    "thawline search study.yaml --final. Or, without images: thawline quickstart.",
 )
 data_app = typer.Typer(no_args_is_help=True, help="Look at images before they are used.")
-app.add_typer(data_app, name="data")
+START, SEARCH, MODEL = "Before a search", "The search", "The model"
 
-Settings = Annotated[list[str], typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override the study file.")]
+
+def _runs(incomplete: str) -> list[str]:
+    return [path.parent.name for path in Path("runs").glob("*/study.yaml") if path.parent.name.startswith(incomplete)]
+
+
+def _studies(incomplete: str) -> list[str]:
+    path = Path(f"{incomplete}*")
+    return [*(str(file) for file in path.parent.glob(path.name) if file.suffix == ".yaml"), *_runs(incomplete)]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        say(f"thawline {version('thawline')}")
+        raise typer.Exit
+
+
+Settings = Annotated[
+    list[str], typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override the study file; may be repeated.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show nothing while it runs.")]
-Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its name under runs/.")]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its name under runs/.", autocompletion=_runs)]
+Version = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+]
 
 
 def main() -> None:
     """Entry point: exit code 0 means that everything promised was produced, 2 that nothing was started."""
+    for stream in (sys.stdout, sys.stderr):  # file names may hold what the terminal's encoding lacks
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sys.exit(_exit_code())
 
 
 def _exit_code() -> int:
-    from search.interruption import Interrupted
+    from search.interruption import Interrupted, interruptible
 
     try:
-        return app(standalone_mode=False) or 0
+        with interruptible():
+            code = app(standalone_mode=False) or 0
+            sys.stdout.flush()
+        return int(code)
     except (ConfigurationError, InputError) as error:
         for problem in error.problems:
             complain("error", problem)
@@ -60,10 +90,16 @@ def _exit_code() -> int:
         complain("stopped", error)
         return 1
     except Interrupted as interruption:
-        complain("interrupted", f"{interruption}; the same command goes on where this left off")
+        complain("interrupted", f"{interruption}; what is recorded is safe, the same command goes on from it")
         return interruption.exit_code
-    except typer.Abort:
-        return 130
+    except BrokenPipeError:  # `thawline trials RUN | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        if error.filename is None:
+            raise
+        complain("stopped", f"{error.filename}: {error.strerror}")
+        return 1
     except Exception as error:
         if hasattr(error, "exit_code") and hasattr(error, "show"):  # click's own usage errors
             error.show()
@@ -71,29 +107,44 @@ def _exit_code() -> int:
         raise
 
 
-@app.command()
+@app.callback()
+def thawline(version: Version = False) -> None:
+    """Options of the program itself."""
+
+
+@app.command(rich_help_panel=START)
 def init(
-    path: Annotated[Path, typer.Argument(help="Study file to write.")] = Path("study.yaml"),
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Study file to write.")] = Path("study.yaml"),
 ) -> None:
     """Write a commented starter study file, and the JSON schema that editors complete from."""
     schema = path.with_suffix(".schema.json")
-    for target in (path, schema):
-        if target.exists():
-            raise ConfigurationError(f"{target}: must not exist yet; give another name or move it away")
+    if path.suffix not in (".yaml", ".yml"):
+        raise ConfigurationError(f"{path}: must end in .yaml, so that `thawline search` and editors know what it is")
+    there = [
+        f"{target}: must not exist yet; give another name or move it away"
+        for target in (path, schema)
+        if target.exists()
+    ]
+    if there:
+        raise ConfigurationError(there)
     path.parent.mkdir(parents=True, exist_ok=True)
     starter = shipped_study("starter").read_text(encoding="utf-8")
     path.write_text(f"# yaml-language-server: $schema={schema.name}\n{starter}", encoding="utf-8")
-    schema.write_text(
-        json.dumps(StudyConfig.of(ImageTrainable.sections).model_json_schema(), indent=1), encoding="utf-8"
-    )
-    say(f"wrote {path} and {schema}; give it your images, then: thawline search {path}")
+    described = StudyConfig.of(ImageTrainable.sections).model_json_schema()
+    schema.write_text(json.dumps(described, indent=1), encoding="utf-8")
+    say(f"wrote {path}, and {schema} that editors complete from; set `data.path` in it, then: thawline search {path}")
 
 
-@data_app.command("check")
+@data_app.command("check", epilog="Example: thawline data check images --set groups=groups.csv")
 def data_check(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with one sub-folder per class.")],
-    settings: Settings = [],  # noqa: B006 - Typer reads defaults from here
-    seed: Annotated[int, typer.Option(help="Seed of the planned split.")] = 0,
+    settings: Annotated[
+        list[str],
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Setting of the section `data`, as in a study file; may be repeated."
+        ),
+    ] = [],  # noqa: B006 - Typer reads defaults from here
+    seed: Annotated[int, typer.Option(help="Seed of the planned split: the study's.")] = 0,
 ) -> None:
     """Counts, sizes, modes, unreadable files, duplicates, leaks; exit code 0 says that a search may start."""
     from trainable.data_check import check_data
@@ -111,13 +162,26 @@ def data_check(
         raise InputError(list(check.problems))
 
 
-@app.command()
+app.add_typer(data_app, name="data", rich_help_panel=START)
+
+
+@app.command(
+    rich_help_panel=SEARCH,
+    epilog="Examples: thawline search study.yaml --set data.image_size=96 --final. "
+    "A search that was interrupted, or that shall try more: thawline search RUN --trials 50.",
+)
 def search(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study file, or a run to go on with.")],
+    study: Annotated[
+        str, typer.Argument(metavar="STUDY", help="A study file, or a run to go on with.", autocompletion=_studies)
+    ],
     name: Annotated[str | None, typer.Option(help="Name of the run; default: the study file's.")] = None,
     trials: Annotated[int | None, typer.Option(help="Configurations to try; more than before extends a study.")] = None,
-    time_budget: Annotated[str | None, typer.Option(help="Time for the search: 90s, 30m, 2h.")] = None,
-    address: Annotated[str | None, typer.Option(help="Ray cluster: auto or host:port.")] = None,
+    time_budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="For the search, all its sessions together: 90s, 30m, 1h30m.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Ray cluster: auto or host:port; default: one started here.")
+    ] = None,
     settings: Settings = [],  # noqa: B006
     final: Annotated[bool, typer.Option("--final", help="Go on: rerun finalists, export, retrain, evaluate.")] = False,
     quiet: Quiet = False,
@@ -125,8 +189,10 @@ def search(
     """Search, or go on with a search that was interrupted."""
     given: dict[str, Any] = {"name": name, "budget.trials": trials, "resources.address": address}
     given["budget.wall_seconds"] = None if time_budget is None else _seconds(time_budget)
-    overrides = [*settings, *(f"{key}={value}" for key, value in given.items() if value is not None)]
-    config = _load(study, overrides)
+    overrides = [*settings, *(f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None)]
+    config: Any = _load(study, overrides)
+    if final and config.data.split_file is None and config.data.split.test == 0:
+        raise ConfigurationError("data.split.test: must be above 0 for --final, which evaluates on the test part")
     with _session(config, quiet) as session:
         session.search(_choose_finalists(session) if final else None)
         if final:
@@ -134,44 +200,65 @@ def search(
     show_best(session.paths)
     if final:
         show_final(session.paths)
+    else:
+        say(f"next: thawline retrain {near(session.paths.root)}")
 
 
-@app.command()
+@app.command(rich_help_panel=SEARCH)
 def status(run: Run) -> None:
-    """How far a run is; reads only its ledger."""
+    """How far a run is, what it has used, whether somebody works on it; reads only what is on disk."""
     from search.ledger import read_history
+    from search.lock import driver_at_work
     from search.progress import study_screen
 
     paths = find_run(run)
-    for part in study_screen(StudyConfig.load(paths.study_file), read_history(paths.ledger)):
+    config, history = StudyConfig.load(paths.study_file), read_history(paths.ledger)
+    for part in study_screen(config, history):
         console.out.print(part)
+    show_state(paths, config, history, driver_at_work(paths.lock))
 
 
-@app.command()
+@app.command(
+    rich_help_panel=SEARCH,
+    epilog="Examples: thawline trials RUN --top 5; thawline trials RUN --filter 'freeze_depth>=3' --output deep.csv",
+)
 def trials(
     run: Run,
-    format: Annotated[str, typer.Option(help="table, csv, json or parquet.")] = "table",
-    sort: Annotated[str | None, typer.Option(help="Column to sort by.")] = None,
+    format: Annotated[Literal["table", "csv", "json", "parquet"], typer.Option(help="What to print.")] = "table",
+    sort: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column to sort by, largest first.")] = None,
     ascending: Annotated[bool, typer.Option("--ascending", help="Smallest first.")] = False,
-    filter: Annotated[list[str], typer.Option(help="Such as status=completed or freeze_depth>=3; all must hold.")] = [],  # noqa: B006
-    top: Annotated[int | None, typer.Option(help="Only the best so many.")] = None,
-    columns: Annotated[str | None, typer.Option(help="Comma-separated columns.")] = None,
+    filter: Annotated[
+        list[str],
+        typer.Option(
+            metavar="CONDITION", help="Such as status=completed or value>0.8; may be repeated, all must hold."
+        ),
+    ] = [],  # noqa: B006
+    top: Annotated[int | None, typer.Option(min=1, help="Only so many, the best first.")] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="Comma-separated; default: all, but in a printed table only the main ones."),
+    ] = None,
     reruns: Annotated[bool, typer.Option("--reruns", help="The finalists' reruns instead.")] = False,
-    output: Annotated[Path | None, typer.Option(help="File to write; its ending decides the format.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write there; its ending (.csv, .parquet, .json) is the format.")
+    ] = None,
 ) -> None:
-    """The trial table: one row per trial (docs/trial_table.md)."""
+    """The trial table: one row per trial. Every column is explained in docs/trial_table.md."""
     from analysis import trials as tables
 
     paths = find_run(run)
-    objective = StudyConfig.load(paths.study_file).objective
+    config = StudyConfig.load(paths.study_file)
     table = tables.read_reruns(paths.root) if reruns else tables.read_trials(paths.root)
     table = tables.filter_trials(table, filter)
+    if top is not None:
+        table = tables.top(table, top, config.objective.direction)
     if sort:
         table = tables.sort_trials(table, sort, descending=not ascending)
-    if top is not None:
-        table = tables.top(table, top, objective.direction)
     if columns:
         table = tables.select_columns(table, [name.strip() for name in columns.split(",")])
+    elif format == "table" and not output:
+        main = ("number", "repeat", "status", "value", "best_epoch", "epochs_run", *config.space, "train_seconds")
+        table = tables.select_columns(table, [name for name in main if name in table.columns])
     if output:
         tables.write_table(table, output)
         say(f"wrote {len(table)} trials to {output}")
@@ -179,39 +266,47 @@ def trials(
         _print_table(table, format)
 
 
-@app.command()
+@app.command(rich_help_panel=SEARCH)
 def export(
     run: Run,
-    trial: Annotated[int | None, typer.Option(help="Number of a trial; default: the winner, or the best.")] = None,
-    output: Annotated[Path | None, typer.Option(help="File to write; default: best.yaml in the run.")] = None,
+    trial: Annotated[
+        int | None, typer.Option(help="Number of a trial; default: the winner, or the best so far.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="File to write; default: best.yaml, or trial_NUMBER.yaml, in the run."),
+    ] = None,
 ) -> None:
-    """Write the best configuration as a study file that `retrain` takes unchanged."""
+    """Write a configuration as a study file that `retrain` and `search` take unchanged."""
     from analysis.export import export_trial
 
     path = export_trial(str(find_run(run).root), trial, output)
-    say(f"wrote {path}")
+    say(f"wrote {near(path)}")
 
 
-@app.command()
+@app.command(rich_help_panel=MODEL)
 def retrain(
-    source: Annotated[str, typer.Argument(metavar="RUN|best.yaml", help="A run, or an exported configuration.")],
+    source: Annotated[
+        str,
+        typer.Argument(metavar="RUN|FILE", help="A run, or an exported configuration.", autocompletion=_studies),
+    ],
     quiet: Quiet = False,
 ) -> None:
-    """Rerun the finalists (of a run), train the winner on train + validation, save final/model.keras."""
+    """Train the winner on train + validation and save final/model.keras. Given a run, rerun its finalists first and
+    name the winner.
+    """
     if source.endswith((".yaml", ".yml")):
-        path = Path(source)
-        with _view(quiet) as view:
-            _retrain(path, path.absolute().parent, view)
-        say(f"wrote {path.absolute().parent / 'final'}")
+        say(f"wrote {near(_retrain_file(Path(source), quiet))}")
         return
     with _session(_load(source, []), quiet) as session:
         session.rerun(_choose_finalists(session)(session.history))
         _name_winner(session)
         _retrain(session.paths.best, session.paths.root, session.view)
-    say(f"wrote {session.paths.final}")
+    root = near(session.paths.root)
+    say(f"wrote {near(session.paths.final)}; next: thawline evaluate {root}, or thawline predict {root} IMAGES")
 
 
-@app.command()
+@app.command(rich_help_panel=MODEL)
 def evaluate(run: Run, quiet: Quiet = False) -> None:
     """Open the locked test set, score final/model.keras on it, draw the figures, write the model card."""
     from search.ledger import Ledger
@@ -219,26 +314,29 @@ def evaluate(run: Run, quiet: Quiet = False) -> None:
 
     paths = find_run(run)
     with exclusive(paths.lock), Ledger(paths.ledger) as ledger, _view(quiet) as view:
+        ledger.listeners.append(view.happened)
         _evaluate(paths, ledger, view)
     show_final(paths)
 
 
-@app.command()
+@app.command(rich_help_panel=MODEL, epilog="Example: thawline predict RUN new_images --output predictions.csv")
 def predict(
-    model: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run, or the path of a model.keras.")],
-    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
-    output: Annotated[Path | None, typer.Option(help="CSV file; default: standard output.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 64,
+    model: Annotated[
+        str, typer.Argument(metavar="RUN|MODEL", help="A run, or the path of a model.keras.", autocompletion=_runs)
+    ],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Images, or folders of images.")],
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="CSV file; default: standard output.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
 ) -> None:
     """Classes and probabilities of new images, as CSV."""
     import csv
 
     from trainable.predict import Classifier, columns, find_images, predict_files
 
-    path = Path(model) if Path(model).suffix == ".keras" else find_run(model).final
+    folder = _model_folder(model)
     files = find_images(images)
     _use_this_machine(gpus=0)
-    classifier = Classifier.load(path)
+    classifier = Classifier.load(folder)
     failed = 0
     with _csv_target(output) as stream, _view(quiet=output is None) as view:
         writer = csv.DictWriter(stream, columns(classifier))
@@ -246,6 +344,8 @@ def predict(
         for row in predict_files(classifier, files, lambda d, of: view.preparing("predicting", d, of), batch_size):
             writer.writerow(row)
             failed += bool(row["error"])
+    if output:
+        say(f"wrote {len(files)} rows to {output}")
     if failed:
         raise StudyStopped(f"{failed} of {len(files)} images could not be read; the column `error` says why")
 
@@ -286,7 +386,7 @@ def _load(study: str, overrides: list[str]) -> StudyConfig:
 
 
 @contextmanager
-def _session(config: StudyConfig, quiet: bool) -> Iterator["Session"]:
+def _session(config: StudyConfig, quiet: bool) -> "Iterator[Session]":
     from search.driver import Session
 
     with Session(config, ImageTrainable(), _view(quiet)) as session:
@@ -302,9 +402,13 @@ def _view(quiet: bool) -> "View":
 
 
 def _finish(session: "Session") -> None:
+    """From a finished search to test figures; what was done for the same winner is not done again."""
+    paths = session.paths
     _name_winner(session)
-    _retrain(session.paths.best, session.paths.root, session.view)
-    _evaluate(session.paths, session.ledger, session.view)
+    if _otherwise(_exported(paths), paths.final) != []:
+        _retrain(paths.best, paths.root, session.view)
+    if not _is_evaluated(paths, session.history):
+        _evaluate(paths, session.ledger, session.view)
 
 
 def _choose_finalists(session: "Session") -> "Callable[[History], list[int]]":
@@ -324,33 +428,101 @@ def _name_winner(session: "Session") -> None:
     from analysis.export import export_trial
     from analysis.selection import choose_winner
 
-    winner = choose_winner(session.history, session.config)
-    session.note("winner", asdict(winner))
-    session.view.say(winner.reason)
+    session.note("winner", asdict(choose_winner(session.history, session.config)))
     export_trial(str(session.paths.root), None, None)
+
+
+def _retrain_file(path: Path, quiet: bool) -> Path:
+    """Train an exported configuration: in its run, or in a folder of its own where it was copied to."""
+    from search.lock import exclusive
+
+    StudyConfig.load(path, (), ImageTrainable.sections)
+    beside = StudyPaths(path.absolute().parent)
+    folder = beside if beside.ledger.exists() else StudyPaths(path.absolute().with_suffix(""))
+    folder.root.mkdir(exist_ok=True)
+    with exclusive(folder.lock), _view(quiet) as view:
+        _retrain(path, folder.root, view)
+    return folder.final
 
 
 def _retrain(best: Path, folder: Path, view: "View") -> None:
     """Train what an exported configuration says into `folder/final`."""
-    from search.sampling import derive_seed
     from trainable.retrain import Recipe, retrain
 
     config: Any = StudyConfig.load(best, (), ImageTrainable.sections)
-    trial = (config.record or {}).get("trial", {})
     prepared = ImageTrainable().prepare(config, {}, folder, view.preparing)
-    _same_images(config, prepared)
+    _check_same_images(config, prepared, StudyPaths(folder))
+    view.preparing("starting TensorFlow", 0, 1)
     _use_this_machine(config.resources.gpus_per_trial)
+    view.preparing("starting TensorFlow", 1, 1)
+    plan = _plan(config)
     recipe = Recipe(
         model=config.model,
         hyperparameters=config.training,
-        epochs=trial.get("best_epoch") or config.budget.epochs,
-        learning_rates=trial.get("learning_rates", []),
-        seed=derive_seed(config.seed, "final"),
+        epochs=plan["epochs"],
+        learning_rates=_record(config, "trial").get("learning_rates", []),
+        seed=plan["seed"],
         view_seed=config.seed,
         positive=prepared.context["positive"],
         colour=config.data.colour,
     )
     retrain(recipe, folder / "arrays", folder / "final", view.preparing)
+
+
+def _plan(config: Any) -> dict[str, Any]:
+    """What an exported configuration has in common with the description of the model that it was trained into."""
+    from search.sampling import derive_seed
+
+    return {
+        "architecture": config.model.architecture,
+        "image_size": config.data.image_size,
+        "colour": config.data.colour,
+        "epochs": _record(config, "trial").get("best_epoch") or config.budget.epochs,
+        "seed": derive_seed(config.seed, "final"),
+        "hyperparameters": config.training.model_dump(mode="json"),
+    }
+
+
+def _record(config: StudyConfig, part: str) -> dict[str, Any]:
+    found = (config.record or {}).get(part)
+    return found if isinstance(found, dict) else {}
+
+
+def _exported(paths: StudyPaths) -> Any:
+    if not paths.best.exists():
+        raise ConfigurationError(
+            f"{near(paths.best)}: must be there, but no winner is named yet; `thawline retrain {near(paths.root)}` does"
+        )
+    return StudyConfig.load(paths.best, (), ImageTrainable.sections)
+
+
+def _describe(final: Path) -> dict[str, Any]:
+    """What is known of the trained model in `final`; empty when there is none."""
+    from trainable.predict import read_description
+
+    try:
+        return read_description(final)
+    except (OSError, ValueError):
+        return {}
+
+
+def _otherwise(config: StudyConfig, final: Path) -> list[str] | None:
+    """How the model in `final` was trained otherwise than the configuration says; None when there is no model."""
+    plan, described = _plan(config), _describe(final)
+    if not described or not (final / "model.keras").exists():
+        return None
+    return differences({key: described.get(key) for key in plan}, plan)
+
+
+def _is_evaluated(paths: StudyPaths, history: "History") -> bool:
+    """Whether the test scores that are there are those of the model that is there."""
+    opened, model = history.note("test_opened") or {}, _describe(paths.final)
+    try:
+        scores = json.loads((paths.final / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    noted = [opened.get("model_sha256"), opened.get("times")]
+    return noted == [model.get("sha256"), scores.get("test_opened", {}).get("times")]
 
 
 def _evaluate(paths: StudyPaths, ledger: Any, view: "View") -> None:
@@ -359,15 +531,35 @@ def _evaluate(paths: StudyPaths, ledger: Any, view: "View") -> None:
     from search.events import Noted
     from trainable.evaluate import evaluate
 
-    config: Any = StudyConfig.load(paths.best, (), ImageTrainable.sections)
+    config = _exported(paths)
+    _check_test_can_open(config, paths)
     opened = 1 + sum(note.topic == "test_opened" for note in ledger.history.notes)
-    at = datetime.now(UTC).isoformat(timespec="seconds")
+    at = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "times": opened}
+    view.preparing("evaluating", 0, 1)
     _use_this_machine(config.resources.gpus_per_trial)
-    ledger.append(Noted("test_opened", {"at": at, "times": opened}))
-    facts = {"study": paths.root.name, "test_opened": {"at": at, "times": opened}, "trial": config.record["trial"]}
+    ledger.append(Noted("test_opened", {**at, "model_sha256": _describe(paths.final)["sha256"]}))
+    facts = {"study": paths.root.name, "test_opened": at, "trial": _record(config, "trial")}
     evaluate(config.data, paths.root, facts, config.seed, view.preparing)
     draw_evaluation(paths.final)
     write_model_card(paths.final, _card_facts(paths, config))
+    view.preparing("evaluating", 1, 1)
+
+
+def _check_test_can_open(config: Any, paths: StudyPaths) -> None:
+    """That all is there which `evaluate` needs, before it is written down that the test set was opened."""
+    from trainable.split import read_split
+
+    run, final = near(paths.root), near(paths.final)
+    otherwise = _otherwise(config, paths.final)
+    if otherwise is None:
+        raise ConfigurationError(
+            f"{final}: must hold a trained model, but has none; `thawline retrain {run}` trains it"
+        )
+    if otherwise:
+        problem = f"{final}: must hold the model that {near(paths.best)} describes, but its model was trained otherwise"
+        raise ConfigurationError([f"{problem}; `thawline retrain {run}` trains it anew:", *otherwise])
+    if not any(row.part == "test" for row in read_split(paths.split)):
+        raise ConfigurationError(f"{near(paths.split)}: must give the part `test` images, but gives it none")
 
 
 def _card_facts(paths: StudyPaths, config: Any) -> dict[str, Any]:
@@ -387,13 +579,28 @@ def _card_facts(paths: StudyPaths, config: Any) -> dict[str, Any]:
     }
 
 
-def _same_images(config: StudyConfig, prepared: Any) -> None:
-    wanted = (config.record or {}).get("data", {}).get("fingerprint")
+def _check_same_images(config: StudyConfig, prepared: Any, paths: StudyPaths) -> None:
+    wanted = _record(config, "data").get("fingerprint")
     came = prepared.record["data"]["fingerprint"]
     if wanted and wanted != came:
+        if not paths.ledger.exists():
+            paths.split.unlink(missing_ok=True)  # of the wrong images, in a folder that is not a run's
         raise ConfigurationError(
             f"data: the configuration was found on images with fingerprint {wanted}, but these have {came}"
         )
+
+
+def _model_folder(model: str) -> Path:
+    """The folder `final` of a run, or the one that a model lies in."""
+    path = Path(model)
+    if path.suffix == ".keras" or (path / "model.json").is_file():
+        return path
+    run = find_run(model)
+    if not (run.final / "model.json").is_file():
+        raise ConfigurationError(
+            f"{model}: must have a trained model, but has none; `thawline retrain {model}` trains it"
+        )
+    return run.final
 
 
 def _use_this_machine(gpus: float) -> None:
@@ -417,27 +624,28 @@ def _print_table(table: Any, format: str) -> None:
             console.show_rows(list(table.columns), to_json_rows(table))
         case "parquet":
             raise ConfigurationError("--format parquet: is binary, so it needs a file: --output trials.parquet")
-        case other:
-            raise ConfigurationError(f"--format: must be table, csv, json or parquet, but got {other!r}")
 
 
 @contextmanager
 def _csv_target(path: Path | None) -> Iterator[Any]:
+    from trainable.whole_file import whole_file
+
     if path is None:
         yield sys.stdout
         return
-    with path.open("w", encoding="utf-8", newline="") as stream:
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:
         yield stream
-    say(f"wrote {path}")
 
 
 def _seconds(text: str) -> float:
-    """`90s`, `30m`, `2h` or a number of seconds."""
-    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
+    """`90s`, `30m`, `1h30m` or a number of seconds."""
+    parts = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s?)?", text)
     try:
-        return float(text[:-1]) * unit if unit else float(text)
-    except ValueError:
-        raise ConfigurationError(f"--time-budget: must read 90s, 30m or 2h, but got {text!r}") from None
+        if parts and any(parts.groups()):
+            return sum(float(part or 0) * unit for part, unit in zip(parts.groups(), (3600, 60, 1), strict=True))
+    except ValueError:  # 1.2.3
+        pass
+    raise ConfigurationError(f"--time-budget: must read 90s, 30m or 1h30m, but got {text!r}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """StudyConfig: what a study file may say, checked before any work, all problems at once."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -206,6 +207,19 @@ class _SafeLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class _SafeDumper(yaml.SafeDumper):
+    """Writes what `_SafeLoader` reads back: no aliases, quotes around text that it would take for a number."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+for _each in (_SafeLoader, _SafeDumper):  # YAML 1.1 takes 1e-3, without a dot, for text; people do not
+    _each.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    )
+
+
 def read_yaml(path: Path) -> Any:
     """Parsed YAML of at most 1 MB.
 
@@ -220,6 +234,11 @@ def read_yaml(path: Path) -> Any:
         raise ConfigurationError(f"{path}: must be a readable study file, but {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigurationError(f"{path}: must be YAML, but {error}") from error
+
+
+def to_yaml(document: Mapping[str, Any]) -> str:
+    """Plain values as text that `read_yaml` takes back, keys in their order."""
+    return yaml.dump(document, Dumper=_SafeDumper, sort_keys=False, allow_unicode=True)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -311,9 +330,10 @@ def _space_problems(document: Mapping[str, Any], cls: type[StudyConfig]) -> list
     the others.
     """
     space = {name: range_ for name, raw in _mapping(document, "space").items() if (range_ := _valid(Parameter, raw))}
-    points = [point for raw in document.get("first_points") or [] if (point := _valid(Point, raw))]
+    points = _valid(list[Any], document.get("first_points")) or []
     problems = condition_problems(space) if len(space) == len(_mapping(document, "space")) else []
-    for number, point in enumerate(points):
+    for number, raw in enumerate(points):
+        point = _valid(Point, raw) or {}
         known = {
             name: value for name, value in point.items() if name in space or name not in _mapping(document, "space")
         }

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -9,10 +10,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from search.config import StudyConfig
+from search.history import History
 from search.ledger import read_history
 from search.paths import StudyPaths
 from search.progress import best_so_far, shown
 
+UNFOLDED = 10_000  # columns; wider than any row
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
@@ -27,29 +30,49 @@ def complain(label: str, text: object) -> None:
     err.print(f"[red]{label}:[/] {escape(str(text))}", soft_wrap=True)
 
 
+def near(path: Path) -> Path:
+    """The path as short as it can be typed here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def show_rows(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """A table without borders; missing values are empty, numbers have four digits."""
+    """A table without borders; missing values are empty, numbers have four digits. Outside a terminal nothing is
+    folded.
+    """
     table = Table(box=None, header_style="bold")
     for name in columns:
-        table.add_column(escape(name), overflow="fold")
+        table.add_column(escape(name.replace("_", "_\n") if out.is_terminal else name), overflow="fold")
     for row in rows:
         table.add_row(*("" if value is None else escape(_number(value)) for value in row.values()))
-    out.print(table)
+    (out if out.is_terminal else Console(file=out.file, width=UNFOLDED)).print(table)
 
 
 def show_best(paths: StudyPaths) -> None:
     """The best trial of the search, its reruns if there are any, and where the run is."""
     config, history = StudyConfig.load(paths.study_file), read_history(paths.ledger)
-    best = best_so_far(history.search_trials(), config)
+    best, winner = best_so_far(history.search_trials(), config), history.note("winner")
     if best:
         trial, epoch, value = best
         say(f"best trial {trial.number}: {config.objective.metric} {value:.4f} at epoch {epoch}")
         say(f"  {shown(trial.parameters)}")
-    winner = history.note("winner")
     if winner:
         say(f"winner: trial {winner['number']}; {winner['reason']}")
         say(f"  {shown(winner['parameters'])}")
-    say(f"run folder {paths.root}")
+    say(f"run folder {near(paths.root)}")
+
+
+def show_state(paths: StudyPaths, config: StudyConfig, history: History, at_work: str | None) -> None:
+    """Who works on the run, whether its test set was opened, and what it takes on disk."""
+    opened = history.note("test_opened")
+    if opened:
+        say(f"test set last opened {opened['at']}, {opened['times']} in all")
+    parts = {folder.name: _bytes(folder) for folder in (paths.arrays, paths.trials, paths.final) if folder.exists()}
+    listed = ", ".join(f"{name} {_megabytes(size)}" for name, size in parts.items())
+    say(f"on disk {_megabytes(_bytes(paths.root))}" + (f" ({listed})" if listed else ""))
+    ended = sum(trial.ended for trial in history.search_trials())
+    again = f"thawline search {near(paths.root)}"
+    then = f"`{again}` goes on" if ended < config.budget.trials else f"`{again} --trials NUMBER` extends it"
+    say(f"at work: {at_work}" if at_work else f"no driver is at work; {then}")
 
 
 def show_final(paths: StudyPaths) -> None:
@@ -57,7 +80,8 @@ def show_final(paths: StudyPaths) -> None:
     document = json.loads((paths.final / "metrics.json").read_text(encoding="utf-8"))
     counts = document["counts"]
     images, groups = sum(counts["images"]["test"].values()), counts["groups"]["test"]
-    table = Table(title=f"locked test set: {images} images of {groups} groups", title_justify="left", box=None)
+    say(f"locked test set: {images} images of {groups} groups")
+    table = Table(box=None)
     for column in ("metric", "value", "95 % interval"):
         table.add_column(column, justify="left" if column == "metric" else "right")
     for metric, score in document.items():
@@ -69,7 +93,7 @@ def show_final(paths: StudyPaths) -> None:
     for folder in (paths.root, paths.final, paths.final / "figures"):
         for path in sorted(folder.iterdir()):
             if path.is_file() and path.suffix in (".yaml", ".csv", ".db", ".keras", ".json", ".png", ".md"):
-                say(f"  {path}")
+                say(f"  {near(path)}")
 
 
 def show_data_check(check: Any) -> None:
@@ -121,3 +145,11 @@ def _number(value: Any) -> str:
     if value is None:
         return "none"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

@@ -5,7 +5,7 @@ import platform
 import shutil
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self
 from pydantic import BaseModel
 
 from search.config import StudyConfig, differences, to_yaml
-from search.errors import ConfigurationError, StudyStopped
+from search.errors import ConfigurationError, LedgerError, StudyStopped
 from search.events import EpochReported, Event, Failed, Noted, SessionOpened
 from search.history import History
 from search.interruption import interruptible
@@ -90,14 +90,17 @@ class Session:
         with ExitStack() as stack:
             _make_folder(self.paths.root)
             stack.enter_context(exclusive(self.paths.lock))
+            stack.callback(_leave_no_trace, self.paths)
             record = _check_same_study(self.paths, self.config)
+            if not self.paths.ledger.exists():
+                self.paths.split.unlink(missing_ok=True)  # of a start that was cut off, with other settings perhaps
             stack.enter_context(self.view)
             self._prepared = self._trainable.prepare(
                 self.config, largest_values(self.config), self.paths.root, self.view.preparing
             )
             _check_same_data(record, self._prepared.record)
-            self._write_study_file()
             self.ledger = stack.enter_context(Ledger(self.paths.ledger))
+            self._write_study_file()  # after the ledger: where it is, a ledger must be
             self.ledger.listeners += [self.view.happened, self._tidy]
             self.view.watch(self.config, self.ledger.history)
             self.ledger.append(SessionOpened(socket.gethostname(), os.getpid()))
@@ -105,7 +108,7 @@ class Session:
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        self._stack.close()
+        self._stack.__exit__(*exception)
 
     @property
     def history(self) -> History:
@@ -231,6 +234,14 @@ def _make_folder(folder: Path) -> None:
         raise ConfigurationError(f"storage: the run folder {folder} must be writable, but {error.strerror}") from error
 
 
+def _leave_no_trace(paths: StudyPaths) -> None:
+    """A study that was refused leaves no folder behind."""
+    if not paths.study_file.exists():
+        paths.lock.unlink(missing_ok=True)
+        with suppress(OSError):  # something is in it that another start can use
+            paths.root.rmdir()
+
+
 def _check_same_study(paths: StudyPaths, config: StudyConfig) -> dict[str, Any] | None:
     """What the study file of an earlier session recorded; None for a new study.
 
@@ -239,6 +250,11 @@ def _check_same_study(paths: StudyPaths, config: StudyConfig) -> dict[str, Any] 
     """
     if not paths.study_file.exists():
         return None
+    if not paths.ledger.exists():
+        raise LedgerError(
+            f"{paths.ledger}: a study was begun here, so its ledger must be here too, but it is gone; put back a copy, "
+            f"or remove {paths.root} to begin anew"
+        )
     earlier = StudyConfig.load(paths.study_file)
     changed = [
         line for line in differences(_comparable(earlier), _comparable(config)) if not line.startswith(CHANGEABLE)

@@ -78,12 +78,14 @@ class EpochReported(Event):
 
 @dataclass(frozen=True)
 class Failed(Event):
-    """A trial that ended without a usable result."""
+    """A trial that ended without a usable result. `infeasible`: no machine here can ever run its configuration."""
 
     kind = "failed"
     number: int
     reason: str
     repeat: int = 0
+    infeasible: bool = False
+    system_attributes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,8 @@ def to_json(event: Event) -> str:
 def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -118,6 +122,7 @@ def from_json(kind: str, body: str) -> Event:
         KeyError, TypeError: for a kind or values that no version of the ledger has.
     """
     values = json.loads(body)
-    if "metrics" in values:
-        values["metrics"] = {name: math.nan if value is None else value for name, value in values["metrics"].items()}
+    for numbers in ("metrics", "seconds"):
+        if numbers in values:
+            values[numbers] = {name: math.nan if value is None else value for name, value in values[numbers].items()}
     return _KINDS[kind](**values)

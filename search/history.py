@@ -50,6 +50,7 @@ class TrialRecord:
     reason: str | None = None
     started_at: float | None = None
     ended_at: float | None = None
+    infeasible: bool = False
     system_attributes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -130,7 +131,15 @@ class History:
                     system_attributes={**trial.system_attributes, **event.system_attributes},
                 )
             case Failed():
-                self.trials[key] = replace(self.trials[key], status="failed", reason=event.reason, ended_at=now)
+                trial = self.trials[key]
+                self.trials[key] = replace(
+                    trial,
+                    status="failed",
+                    reason=event.reason,
+                    ended_at=now,
+                    infeasible=event.infeasible,
+                    system_attributes={**trial.system_attributes, **event.system_attributes},
+                )
 
     def search_trials(self) -> list[TrialRecord]:
         """The search's own trials, by number; reruns left out."""

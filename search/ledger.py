@@ -8,6 +8,7 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,6 +16,7 @@ from typing import Self
 from search.errors import LedgerError
 from search.events import Event, from_json, to_json
 from search.history import History
+from search.whole_file import flush_folder
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -46,6 +48,8 @@ class Ledger:
         self.path = path
         self.listeners: list[Callable[[Event], None]] = []
         self._began = time.monotonic()
+        if not path.exists():
+            _create(path)
         self._database = _connect(path, writable=True)
         try:
             self.history = History(_events(self._database, path))
@@ -112,20 +116,34 @@ def read_history(path: Path) -> History:
         database.close()
 
 
-def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
+def _create(path: Path) -> None:
+    """An empty ledger under its final name, whole or not at all: a file of no bytes is a damaged one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.unlink(missing_ok=True)
     try:
-        mode = "rwc" if writable else "ro"
+        with closing(sqlite3.connect(temporary, isolation_level=None)) as database:
+            database.execute(_SCHEMA)
+            database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        temporary.replace(path)
+        flush_folder(path.parent)
+    except (sqlite3.Error, OSError) as error:
+        raise LedgerError(f"{path}: must be a place where a ledger can be made, but {error}") from error
+
+
+def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
+    if path.exists() and not path.stat().st_size:  # SQLite would take it for a new one
+        raise LedgerError(
+            f"{path}: must be a ledger, but is empty; put back a copy, or delete it if no trial of it matters"
+        )
+    try:
+        mode = "rw" if writable else "ro"
         database = sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=10, isolation_level=None)
         if writable:
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")
         version = database.execute("PRAGMA user_version").fetchone()[0]
-        if writable and version == 0:
-            database.execute(_SCHEMA)
-            database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            version = SCHEMA_VERSION
         verdict = database.execute("PRAGMA quick_check").fetchone()[0]
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise LedgerError(f"{path}: must be a readable SQLite file, but {error}") from error
     if version != SCHEMA_VERSION:
         raise LedgerError(
@@ -146,7 +164,7 @@ def _events(database: sqlite3.Connection, path: Path) -> Iterator[tuple[float, E
                     f"{path}: event {sequence} must match its checksum, but does not: the file is damaged"
                 )
             yield elapsed, from_json(kind, body)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise LedgerError(f"{path}: must be a readable ledger, but {error}") from error
 
 

@@ -29,6 +29,18 @@ def exclusive(path: Path) -> Iterator[None]:
         yield
 
 
+def driver_at_work(path: Path) -> str | None:
+    """Who holds the lock, as process and host; None when nobody does."""
+    try:
+        with path.open(encoding="utf-8") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(path)
+    except FileNotFoundError:
+        pass
+    return None
+
+
 def boot_id() -> str:
     """Names this boot of this machine, so that a process number from an earlier one is not mistaken; empty if
     unknown.
@@ -40,9 +52,15 @@ def boot_id() -> str:
 
 
 def _held_by(path: Path) -> str:
+    return (
+        f"{path.parent.name}: one driver at a time may work on a study, but {_holder(path)} does; "
+        "wait for it or stop it"
+    )
+
+
+def _holder(path: Path) -> str:
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
-        who = f"process {holder['process']} on {holder['host']}"
+        return f"process {holder['process']} on {holder['host']}"
     except (OSError, ValueError, KeyError):
-        who = "another process"
-    return f"{path.parent.name}: one driver at a time may work on a study, but {who} does; wait for it or stop it"
+        return "another process"

@@ -4,17 +4,18 @@ start.
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, cast
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
-from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, GridSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
 from search.config import Pruner, Sampler, StudyConfig
 from search.errors import ConfigurationError
+from search.events import Status
 from search.history import TrialRecord
 from search.space import Choice, FloatRange, IntRange, Point, Space, Value, in_order
 
@@ -25,6 +26,11 @@ _STATES = {
     "pruned": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }
+
+
+def _state(status: Status, infeasible: bool) -> TrialState:
+    """Samplers pass over failed trials; one that does not fit must be seen, with its constraint, to be avoided."""
+    return TrialState.PRUNED if infeasible else _STATES[status]
 
 
 def derive_seed(seed: int, *purpose: object) -> int:
@@ -52,13 +58,19 @@ class Optimizer:
         )
         records = list(trials)
         self._study.add_trials([self._frozen(record) for record in records])
+        # Hyperband makes its brackets when it is first asked; suggestions depend on them, so that must be before any.
+        self._study.pruner.prune(self._study, create_trial(state=TrialState.RUNNING))
         self._running = {r.number: optuna.Trial(self._study, r.number) for r in records if not r.ended}
+        self._grid = grid(self._space, config.seed) if config.sampler.name == "grid" else []
 
     def propose(self, number: int, fixed: Point | None = None) -> tuple[Point, dict[str, Any]]:
         """The configuration of trial `number`, which must be the next one, and what Optuna wants remembered with it.
 
         Values in `fixed` are taken as they are; the others are sampled.
         """
+        if self._grid:  # first points come before the grid, and take from it what they leave out
+            turn = max(0, number - len(self._config.first_points))
+            fixed = {**self._grid[turn % len(self._grid)], **(fixed or {})}
         if fixed is not None:
             self._study.enqueue_trial(fixed)
         with warnings.catch_warnings():
@@ -81,9 +93,16 @@ class Optimizer:
         after = self._attributes(number)
         return prune, {key: item for key, item in after.items() if before.get(key) != item}
 
-    def finish(self, number: int, status: str, value: float | None) -> None:
+    def forbid(self, number: int) -> dict[str, Any]:
+        """Mark a running trial's configuration as one that does not fit; what is to be remembered with it."""
+        before = self._attributes(number)
+        self._running[number].set_constraint("memory", 1.0)
+        return {key: item for key, item in self._attributes(number).items() if key not in before}
+
+    def finish(self, number: int, status: Status, value: float | None, infeasible: bool = False) -> None:
         """Tell how a trial ended; `value` is its best epoch's, needed when it completed."""
-        self._study.tell(self._running.pop(number), value if status == "completed" else None, _STATES[status])
+        told = value if status == "completed" else None
+        self._study.tell(self._running.pop(number), told, _state(status, infeasible))
 
     def _attributes(self, number: int) -> dict[str, Any]:
         return dict(self._study.get_trials(deepcopy=False)[number].system_attrs)
@@ -92,7 +111,7 @@ class Optimizer:
         objective = self._config.objective
         best = record.best(objective.metric, objective.direction)
         return create_trial(
-            state=_STATES[record.status],
+            state=_state(record.status, record.infeasible),
             value=best[1] if best and record.status == "completed" else None,
             params=record.parameters,
             distributions={name: distribution(self._space[name]) for name in record.parameters},
@@ -139,10 +158,8 @@ def build_sampler(settings: Sampler, space: Space, seed: int) -> BaseSampler:
         ConfigurationError: when the sampler needs a package that isn't installed.
     """
     match settings.name:
-        case "random":
+        case "random" | "grid":  # a grid's points are given; see Optimizer.propose
             return RandomSampler(seed=seed)
-        case "grid":
-            return GridSampler(grid(space), seed=seed)
         case "cmaes":
             _require("cmaes", "cmaes")
             return CmaEsSampler(n_startup_trials=settings.startup_trials, seed=seed, warn_independent_sampling=False)
@@ -173,22 +190,29 @@ def build_pruner(settings: Pruner, epochs: int) -> BasePruner:
                 min_resource=settings.min_epochs, max_resource=epochs, reduction_factor=settings.reduction_factor
             )
         case "median":
-            return MedianPruner(n_startup_trials=settings.startup_trials, n_warmup_steps=settings.min_epochs - 1)
+            return MedianPruner(n_startup_trials=settings.startup_trials, n_warmup_steps=settings.min_epochs)
         case "none":
             return NopPruner()
 
 
-def grid(space: Space) -> Mapping[str, list[Any]]:
-    """All values of every hyperparameter, for the grid sampler."""
-    values: dict[str, list[Any]] = {}
+def grid(space: Space, seed: int) -> list[Point]:
+    """Every configuration of a space whose ranges have steps, shuffled. `space` must be in order."""
+    points: list[Point] = [{}]
     for name, parameter in space.items():
-        if isinstance(parameter, Choice):
-            values[name] = list(parameter.values)
-        else:
-            step = parameter.step or 1
-            count = round((parameter.high - parameter.low) / step) + 1
-            values[name] = [parameter.low + index * step for index in range(count)]
-    return values
+        points = [
+            {**point, **more}
+            for point in points
+            for more in ([{name: value} for value in _grid_values(parameter)] if parameter.applies(point) else [{}])
+        ]
+    return [points[index] for index in sorted(range(len(points)), key=lambda index: derive_seed(seed, "grid", index))]
+
+
+def _grid_values(parameter: FloatRange | IntRange | Choice) -> list[Value]:
+    if isinstance(parameter, Choice):
+        return parameter.values
+    step = parameter.step or 1
+    count = round((parameter.high - parameter.low) / step) + 1
+    return [min(parameter.low + index * step, parameter.high) for index in range(count)]  # 3 * 0.1 is above 0.3
 
 
 def _require(sampler: str, package: str) -> None:

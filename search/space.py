@@ -1,6 +1,7 @@
 """The search space as plain values: what each hyperparameter may be. Both ends of a range are included."""
 
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -42,7 +43,8 @@ class NumberRange(Range):
             raise ValueError(f"`low > 0` must hold on a log scale, but got (low={self.low:g})")
         if self.log and self.step:
             raise ValueError("a log scale has no step: `step` must be absent when `log: true`")
-        if self.step and abs((self.high - self.low) / self.step - round((self.high - self.low) / self.step)) > 1e-9:
+        low, high, step = (Fraction(str(number or 0)) for number in (self.low, self.high, self.step))
+        if step and (high - low) % step:  # as written: to Optuna too, three steps of 0.333 do not lead from 0 to 1
             raise ValueError(
                 f"`high` must lie on the grid, but (low={self.low:g}, high={self.high:g}, step={self.step:g}) misses it"
             )
@@ -52,7 +54,7 @@ class NumberRange(Range):
         if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
             return False
         steps = (value - self.low) / self.step if self.step else 0
-        return abs(steps - round(steps)) < 1e-6
+        return abs(steps - round(steps)) < 1e-8  # as close as Optuna wants it
 
     @property
     def ends(self) -> tuple[Value, ...]:

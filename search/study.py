@@ -2,8 +2,10 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 from search.config import StudyConfig
@@ -14,6 +16,7 @@ from search.sampling import Optimizer, derive_seed
 from search.space import Point
 
 MAX_REASON = 2000  # characters; an exception can carry megabytes
+MAX_UNBEGUN = 20  # times that a trial may be lost before a worker took it
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class TrialSource(ABC):
         self.ledger = ledger
         self.stopped: str | None = None
         self._unfinished = unfinished
-        self._lost: dict[TrialKey, int] = {}
+        self._lost: dict[TrialKey, Counter[bool]] = {}
         self._failures_in_a_row = 0
 
     @property
@@ -75,6 +78,10 @@ class TrialSource(ABC):
     @abstractmethod
     def _decide(self, trial: TrialRecord, report: Report, value: float) -> Decision:
         """What to do after an epoch with this finite objective value."""
+
+    def _forbid(self, trial: TrialRecord) -> dict[str, Any]:
+        """Tell whoever proposes that this configuration cannot run; what is to be remembered with it."""
+        return {}
 
     def _ended(self, trial: TrialRecord) -> None:  # noqa: B027 - most sources need not know
         """Called once, after the end of a trial is durable."""
@@ -110,8 +117,8 @@ class TrialSource(ABC):
                 number=key.number,
                 repeat=key.repeat,
                 epoch=report.epoch,
-                metrics=dict(report.metrics),
-                seconds=dict(report.seconds),
+                metrics={name: _finite(value) for name, value in report.metrics.items()},
+                seconds={name: _finite(value) for name, value in report.seconds.items()},
                 verdict=decision.verdict,
                 reason=decision.reason,
                 system_attributes=decision.attributes,
@@ -121,28 +128,46 @@ class TrialSource(ABC):
             self._close(key)
         return decision.verdict
 
-    def fail(self, key: TrialKey, reason: str) -> None:
-        """Record that a trial ended without a usable result; a trial that has ended stays as it is."""
-        if not self.ledger.history.trials[key].ended:
-            self.ledger.append(Failed(key.number, reason[:MAX_REASON], key.repeat))
+    def fail(self, key: TrialKey, reason: str, infeasible: bool = False) -> None:
+        """Record that a trial ended without a usable result; a trial that has ended stays as it is.
+
+        Args:
+            key: The trial.
+            reason: A sentence; cut after `MAX_REASON` characters.
+            infeasible: Its configuration can never run here (memory): the sampler is to keep away from it.
+        """
+        trial = self.ledger.history.trials[key]
+        if not trial.ended:
+            attributes = self._forbid(trial) if infeasible else {}
+            self.ledger.append(Failed(key.number, reason[:MAX_REASON], key.repeat, infeasible, attributes))
             self._close(key)
 
-    def lost(self, key: TrialKey, reason: str) -> None:
-        """Its worker or node died: the trial is asked for again, until its retries are used up."""
+    def lost(self, key: TrialKey, reason: str, began: bool = True) -> None:
+        """Its worker or node died: the trial is asked for again, until its retries are used up.
+
+        Args:
+            key: The trial.
+            reason: What is known of the death.
+            began: Whether the worker had taken the trial. If not (the worker made room for a fresh one, or a node died
+                before), that is not charged to the trial, but not endless either.
+        """
         trial = self.ledger.history.trials[key]
         if trial.ended:
             return
-        attempts = self._lost[key] = self._lost.get(key, 0) + 1
-        if attempts > self.config.budget.retries:
-            self.fail(key, f"its worker died {attempts} times, the last time: {reason}")
+        losses = self._lost.setdefault(key, Counter())
+        losses[began] += 1
+        if losses[True] > self.config.budget.retries or losses[False] > MAX_UNBEGUN:
+            self.fail(key, f"its worker died {losses.total()} times, the last time: {reason}")
         else:
             self._unfinished.append(trial)
 
     def _judge(self, trial: TrialRecord, report: Report) -> Decision:
         metric = self.config.objective.metric
-        value = report.metrics.get(metric)
-        if value is None or isinstance(value, bool | str) or not math.isfinite(value):
-            return Decision("fail", f"{metric} must be a finite number, but epoch {report.epoch} gave {value!r}")
+        came = report.metrics.get(metric)
+        value = _finite(came)
+        if math.isnan(value):
+            reason = f"{metric} must be a finite number, but epoch {report.epoch} gave {came!r}"
+            return Decision("fail", reason[:MAX_REASON])
         return self._decide(trial, report, value)
 
     def _is_last(self, report: Report) -> bool:
@@ -173,8 +198,9 @@ class Study(TrialSource):
 
     @property
     def missing(self) -> int:
-        ended = sum(trial.ended for trial in self.ledger.history.search_trials())
-        return 0 if self._out_of_time() else max(0, self.config.budget.trials - ended)
+        trials = self.ledger.history.search_trials()
+        wanted = len(trials) if self._out_of_time() else max(len(trials), self.config.budget.trials)
+        return wanted - sum(trial.ended for trial in trials)
 
     def _next(self) -> Asked | None:
         number = len(self.ledger.history.search_trials())
@@ -201,10 +227,13 @@ class Study(TrialSource):
             return Decision("prune", f"behind others at epoch {report.epoch}", attributes)
         return Decision("continue", attributes=attributes)
 
+    def _forbid(self, trial: TrialRecord) -> dict[str, Any]:
+        return self._optimizer.forbid(trial.number)
+
     def _ended(self, trial: TrialRecord) -> None:
         objective = self.config.objective
         best = trial.best(objective.metric, objective.direction)
-        self._optimizer.finish(trial.number, trial.status, best[1] if best else None)
+        self._optimizer.finish(trial.number, trial.status, best[1] if best else None, trial.infeasible)
 
 
 class Then:
@@ -262,3 +291,9 @@ class Finalists(TrialSource):
         return (
             False  # the search's time does not count here: a winner named without its reruns is not what was promised
         )
+
+
+def _finite(value: Any) -> float:
+    """The number that a worker gave; NaN for anything else, so that the ledger reads back what was decided on."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else math.nan

@@ -9,9 +9,11 @@ import logging
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune import TuneError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -57,7 +59,10 @@ def run_trials(
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # trials keep their own
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        except TuneError as error:  # made of whatever the source raised, a full disk for example
+            raise error.__context__ or error from None
 
 
 class _Courier:
@@ -69,6 +74,7 @@ class _Courier:
         self.concurrency = concurrency
         self.keys: dict[str, TrialKey] = {}
         self.errors: dict[str, str] = {}
+        self.began: set[str] = set()
 
     def next(self, ray_trial: str) -> dict[str, Any] | str | None:
         # A request made before a free worker is there would be made without the results that come meanwhile.
@@ -85,6 +91,7 @@ class _Courier:
         key = self.keys[ray_trial]
         match message["kind"]:
             case "started":
+                self.began.add(ray_trial)
                 self.source.started(key, message["worker"])
                 return TrialScheduler.CONTINUE
             case "epoch":
@@ -92,13 +99,14 @@ class _Courier:
                 verdict = self.source.report(key, report)
                 return TrialScheduler.CONTINUE if verdict == "continue" else TrialScheduler.STOP
             case _:
-                self.source.fail(key, message["reason"])
+                self.source.fail(key, message["reason"], message.get("infeasible", False))
                 return TrialScheduler.STOP
 
     def over(self, ray_trial: str, error: bool) -> None:
         key = self.keys.pop(ray_trial, None)
         if key is not None and error:
-            self.source.lost(key, self.errors.pop(ray_trial, "its worker died"))
+            reason = self.errors.pop(ray_trial, "its worker died")
+            self.source.lost(key, reason, began=ray_trial in self.began)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return object, ()  # Tune pickles searcher and scheduler for its snapshots; the ledger is what counts
@@ -137,7 +145,8 @@ class _Scheduler(FIFOScheduler):
         return self._courier.deliver(trial.trial_id, result[MESSAGE][0])
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        error = str(trial.get_error() or "").strip()
+        # Not `trial.get_error()`: it reads a copy that is made later.
+        error = Path(trial.error_file).read_text(encoding="utf-8").strip() if trial.error_file else ""
         self._courier.errors[trial.trial_id] = error.splitlines()[-1] if error else "its worker died"
 
 

@@ -36,8 +36,7 @@ class View:
 
     Attributes:
         matrices: [n, 8] projective transforms from output to input pixels, as TensorFlow's ImageProjectiveTransform
-        takes
-            them.
+            takes them.
         gain: [n] factor about mid-grey.
         bias: [n] added afterwards, in grey levels of 255.
     """
@@ -116,10 +115,10 @@ def _matrices(
     dy: np.ndarray,
     size: int,
 ) -> FloatArray:
-    """Rotation, scale and flip about the image's centre, then a shift: [n, 8], rows a0 a1 a2 b0 b1 b2 0 0."""
+    """Flip, then rotation and scale about the image's centre, then a shift: [n, 8], rows a0 a1 a2 b0 b1 b2 0 0."""
     centre = (size - 1) / 2
-    a0, a1 = scale * np.cos(angle) * flip_x, -scale * np.sin(angle)
-    b0, b1 = scale * np.sin(angle), scale * np.cos(angle) * flip_y
+    a0, a1 = scale * np.cos(angle) * flip_x, -scale * np.sin(angle) * flip_y
+    b0, b1 = scale * np.sin(angle) * flip_x, scale * np.cos(angle) * flip_y
     a2 = centre - a0 * centre - a1 * centre + dx
     b2 = centre - b0 * centre - b1 * centre + dy
     zero = np.zeros_like(a0)

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from trainable.dicom import is_dicom, open_dicom
 from trainable.errors import InputError
 
 Colour = Literal["grey", "rgb"]
@@ -43,13 +44,16 @@ def read_image_file(path: Path, max_pixels: int) -> bytes:
 
 
 def open_image(data: bytes, max_pixels: int) -> Image.Image:
-    """Reads an image's header; pixels are not decoded yet, and an animation stands at its first frame.
+    """Reads an image's header; pixels are not decoded yet (but those of DICOM), and an animation stands at its first
+    frame.
 
     Raises:
         InputError: Not an image in one of `FORMATS`, or one that declares more than `max_pixels` pixels.
     """
     if not data:
         raise InputError("the file is empty")
+    if is_dicom(data):
+        return open_dicom(data, max_pixels)
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:

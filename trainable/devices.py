@@ -3,7 +3,8 @@
 import math
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from trainable.errors import InputError
@@ -86,8 +87,9 @@ def apply_devices(settings: DeviceSettings) -> None:
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # numbers mean what Ray and nvidia-smi mean by them
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(settings.visible_devices)  # Ray hides no GPU from CPU work
     os.environ["OMP_NUM_THREADS"] = str(settings.threads)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its greetings; errors come as exceptions
-    import tensorflow as tf
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors come as exceptions
+    with _without_greetings():
+        import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)  # with its default, one thread took up to 1.4 CPUs
@@ -100,6 +102,20 @@ def apply_devices(settings: DeviceSettings) -> None:
             megabytes = memory_limit(settings.memory_share, int(total))
             limit = tf.config.LogicalDeviceConfiguration(memory_limit=megabytes)
             tf.config.set_logical_device_configuration(gpu, [limit])
+
+
+@contextmanager
+def _without_greetings() -> Iterator[None]:
+    """The process's standard error is turned away: TensorFlow 2.21 greets there whatever its log level."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _ask_driver(field: str, device: str | None = None) -> list[str]:

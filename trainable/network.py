@@ -73,10 +73,12 @@ class Network:
         self.input_shape = backbone.cut_shape(self.cut)
         inputs = tf.TensorSpec([None, *self.input_shape], backbone.output_dtype(self.cut))
         labels, weights = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.float32)
-        signature = [inputs, labels, weights, tf.TensorSpec([2], tf.int32)]
+        signature = [inputs, labels, weights, tf.TensorSpec([], tf.float32), tf.TensorSpec([2], tf.int32)]
         # A free batch dimension: one trace serves every batch size, the last and smaller batch included.
         self._prefix = tf.function(self._compute_prefix, [images], jit_compile=key.xla)
         self._step = tf.function(self._compute_step, signature, jit_compile=key.xla)
+        self._gradients = tf.function(self._compute_gradients, signature, jit_compile=key.xla)
+        self._apply = tf.function(self._compute_update, jit_compile=key.xla)
         self._probabilities = tf.function(self._compute_probabilities, [inputs], jit_compile=key.xla)
 
     def reset(self, hyperparameters: Hyperparameters, seed: int) -> None:
@@ -138,7 +140,7 @@ class Network:
         return self._prefix_seconds
 
     def step(
-        self, inputs: Any, labels: np.ndarray, weights: np.ndarray, dropout_seed: tuple[int, int]
+        self, inputs: Any, labels: np.ndarray, weights: np.ndarray, dropout_seed: tuple[int, int], pieces: int = 1
     ) -> tuple[Any, Any]:
         """One optimizer step.
 
@@ -147,16 +149,26 @@ class Network:
             labels: [n] int class indices.
             weights: [n] weight of each image in the loss; 0 for padding.
             dropout_seed: Two ints; the same pair drops the same features.
+            pieces: Compute the gradient of so many pieces of the batch one after the other, for want of memory; the
+                step is that of the whole batch, up to rounding (and to dropout and batch statistics, which are per
+                piece).
 
         Returns:
             Probabilities [n, classes] before the step, and the weighted loss, which may be NaN or infinite.
         """
-        return self._step(
-            self._fed(inputs),
-            tf.constant(labels, tf.int32),
-            tf.constant(weights, tf.float32),
-            tf.constant(dropout_seed, tf.int32),
-        )
+        batch = (self._fed(inputs), tf.constant(labels, tf.int32), tf.constant(weights, tf.float32))
+        seed = tf.constant(dropout_seed, tf.int32)
+        count = tf.math.count_nonzero(batch[2], dtype=tf.float32)
+        if pieces == 1:
+            return self._step(*batch, count, seed)
+        size = -(-len(labels) // pieces)
+        parts = [
+            self._gradients(*(values[start : start + size] for values in batch), count, seed)
+            for start in range(0, len(labels), size)
+        ]
+        probabilities, losses, gradients = zip(*parts, strict=True)
+        self._apply([tf.add_n(each) for each in zip(*gradients, strict=True)])
+        return tf.concat(probabilities, 0), tf.add_n(losses)
 
     def probabilities(self, inputs: Any) -> Any:
         """[n, classes], rows adding up to 1, for what `prefix` gave."""
@@ -209,22 +221,31 @@ class Network:
         )
         return tf.cast(pooled, tf.float32)
 
-    def _compute_step(self, inputs: Any, labels: Any, weights: Any, dropout_seed: Any) -> tuple[Any, Any]:
-        moving = [*self._backbone_weights, *self._head_weights]
+    def _compute_step(self, inputs: Any, labels: Any, weights: Any, count: Any, dropout_seed: Any) -> tuple[Any, Any]:
+        probabilities, loss, gradients = self._compute_gradients(inputs, labels, weights, count, dropout_seed)
+        self._compute_update(gradients)
+        return probabilities, loss
+
+    def _compute_gradients(
+        self, inputs: Any, labels: Any, weights: Any, count: Any, dropout_seed: Any
+    ) -> tuple[Any, Any, Any]:
+        """Probabilities, and loss and gradients as this part's share of a batch of `count` images."""
+        moving = [weight.value for weight in (*self._backbone_weights, *self._head_weights)]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch([weight.value for weight in moving])
+            tape.watch(moving)
             pooled = _drop(self._pool(inputs, training=True), self._dropout, dropout_seed)
             logits = tf.cast(self._head(pooled), tf.float32)
             targets = _smooth(labels, self.key.classes, self._label_smoothing)
             losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
-            loss = tf.reduce_sum(losses * weights) / tf.reduce_sum(tf.cast(weights > 0, tf.float32))
-        gradients = tape.gradient(loss, [weight.value for weight in moving])
+            loss = tf.reduce_sum(losses * weights) / count
+        return tf.nn.softmax(logits), loss, tape.gradient(loss, moving)
+
+    def _compute_update(self, gradients: Any) -> None:
         split = len(self._backbone_weights)
         self._decay()
         if self._backbone_weights:
             self._backbone_optimizer.apply(gradients[:split], self._backbone_weights)
         self._head_optimizer.apply(gradients[split:], self._head_weights)
-        return tf.nn.softmax(logits), loss
 
     def _decay(self) -> None:
         """Decoupled weight decay (Loshchilov and Hutter 2019), of kernels only."""

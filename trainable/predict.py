@@ -16,7 +16,7 @@ from trainable.errors import InputError
 from trainable.metrics import decide
 from trainable.retrain import FinalPaths, sha256
 
-ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".jp2"}
+ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".jp2", ".dcm"}
 MAX_PIXELS = 50_000_000
 
 
@@ -49,7 +49,8 @@ class Classifier:
         """Load `model.keras` (or the `final` folder that holds it), safely.
 
         Raises:
-            InputError: when model or description is missing, or the model is not the one that was described.
+            InputError: when model or description is missing, or the model is not the one that was described or brings
+                code of its own.
         """
         paths = FinalPaths(path if path.is_dir() else path.parent)
         try:
@@ -61,9 +62,7 @@ class Classifier:
             ) from error
         if came != description.sha256:
             raise InputError(f"{paths.model} must be the model described beside it, but its sha256 differs: retrain it")
-        import keras
-
-        return cls(keras.saving.load_model(paths.model, compile=False, safe_mode=True), description)
+        return cls(_load_safely(paths.model), description)
 
     def probabilities(self, images: npt.NDArray[np.uint8], batch_size: int = 64) -> npt.NDArray[np.float32]:
         """[n, classes] for decoded images [n, height, width, 1 or 3]."""
@@ -124,6 +123,17 @@ def predict_files(
 def columns(classifier: Classifier) -> list[str]:
     """Columns of the rows that `predict_files` gives."""
     return ["file", "predicted", *(f"probability_{name}" for name in classifier.description.classes), "error"]
+
+
+def _load_safely(path: Path) -> Any:
+    import keras
+
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # whatever a foreign archive makes Keras raise
+        raise InputError(
+            f"{path} must be a Keras model without code of its own, but loading failed: {error}"
+        ) from error
 
 
 def _row(path: Path, image: Any, classes: Sequence[str], result: tuple[Any, str] | None) -> dict[str, Any]:

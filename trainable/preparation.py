@@ -63,6 +63,7 @@ def prepare(
             problems += error.problems
         progress("checking weights", 0, 1)
         problems += weights.problems()
+        progress("checking weights", 1, 1)
     if problems:
         raise InputError(problems)
     if not split_file.exists():
@@ -176,8 +177,9 @@ class WeightsCheck:
 
 
 def _load_weights(model: dict[str, Any], image_size: int) -> None:
-    from trainable.backbone import check_weights
     from trainable.devices import apply_devices, plan_devices
 
     apply_devices(plan_devices(1, 0, []))
+    from trainable.backbone import check_weights  # TensorFlow starts here, under the limits just set
+
     check_weights(ModelSettings.model_validate(model), image_size)

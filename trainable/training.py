@@ -99,6 +99,7 @@ class Training:
     Attributes:
         seed: Of head weights, order of images and dropout, in [0, 2**32).
         objective: Metric and direction that early stopping looks at.
+        pieces: Parts a batch is computed in, one after the other, when memory is short.
         keeping: Where features of the frozen part are kept; None: nowhere.
         learning_rates: When given, the learning rate of each epoch, instead of reducing it on plateaus.
     """
@@ -111,6 +112,7 @@ class Training:
     objective: tuple[str, str] = ("val_loss", "minimize")
     learning_rates: Sequence[float] = ()
     keeping: Keeping | None = None
+    pieces: int = 1
     epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -189,6 +191,7 @@ class Training:
                 labels[batch],
                 self._class_weights[labels[batch]],
                 (self.seed % 2**31, epoch * 100_000 + step),
+                self.pieces,
             )
             if not math.isfinite(loss):
                 raise TrialError(f"the loss must stay finite, but was {float(loss)} in epoch {epoch}, step {step + 1}")

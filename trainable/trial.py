@@ -12,6 +12,7 @@ import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from trainable.hyperparameters import Hyperparameters
 from trainable.settings import ModelSettings
 
 MESSAGE = "thawline"  # holds a list of one message, because Tune flattens dictionaries
+TRIALS_PER_WORKER = 500  # then a fresh process takes over, whatever leaks
 WARM_NETWORKS = 8  # graphs kept per worker; each is some 10 MB beside the shared weights
 
 log = logging.getLogger("thawline.trial")
@@ -34,9 +36,14 @@ class ImageTrial(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         self._workshop: Workshop | None = None
+        self._wear = Wear()
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        reason = self._wear.reason(resident_bytes(), fair_share(new_config["study"]["cpus"]))
+        if reason:
+            log.info("this worker ends, so that a fresh one takes over: %s", reason)
+            os._exit(0)  # the trial is asked for again, elsewhere; nothing of it has begun
         self._begin(new_config)
         return True
 
@@ -44,8 +51,10 @@ class ImageTrial(tune.Trainable):
         """The next message: started, an epoch, or failed."""
         try:
             return {MESSAGE: [next(self._messages)]}
-        except (TrialError, MemoryError) as error:
-            return {MESSAGE: [_failure(str(error) or "out of memory")]}
+        except OutOfMemory as error:
+            return {MESSAGE: [_failure(str(error), infeasible=True)]}
+        except TrialError as error:
+            return {MESSAGE: [_failure(str(error))]}
         except Exception as error:  # noqa: BLE001 - whatever one configuration does must not end the search
             log.error("trial failed\n%s", traceback.format_exc())
             return {MESSAGE: [_failure(f"{type(error).__name__}: {error}")]}
@@ -63,17 +72,27 @@ class ImageTrial(tune.Trainable):
         yield {"kind": "started", "worker": f"{socket.gethostname()}/{os.getpid()}"}
         if self._workshop is None:
             self._workshop = Workshop(study)
-        training = self._workshop.training(request)
-        checkpoint = load_checkpoint(folder / "checkpoint")
-        if checkpoint:
-            training.restore(checkpoint)
-            log.info("continuing after epoch %d", checkpoint.epoch)
-            for row in training.history[request["epochs_reported"] :]:
-                metrics = {name: value for name, value in row.items() if name != "epoch"}
-                yield _epoch(row["epoch"], metrics, {}, last=row["epoch"] >= request["epochs"])
+        self._wear.trials += 1
+        training = self._training(self._workshop, request, folder)
+        for row in training.history[request["epochs_reported"] :]:
+            metrics = {name: value for name, value in row.items() if name != "epoch"}
+            yield _epoch(row["epoch"], metrics, {}, last=row["epoch"] >= request["epochs"])
         setup = time.perf_counter() - began
         while training.epoch < request["epochs"]:
-            result = training.run_epoch()
+            try:
+                result = training.run_epoch()
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._wear.memory_ran_out = True
+                if training.pieces > 1:
+                    raise OutOfMemory(
+                        f"a batch of {training.hyperparameters.batch_size} must fit into memory, "
+                        f"but even half of it did not in epoch {training.epoch + 1}"
+                    ) from error
+                log.warning("out of memory in epoch %d: batches are now computed in halves", training.epoch + 1)
+                training = self._training(self._workshop, request, folder, pieces=2)
+                continue
             saved = time.perf_counter()
             if not result.last:
                 _save(folder / "checkpoint", training)
@@ -82,8 +101,44 @@ class ImageTrial(tune.Trainable):
             log.info("epoch %d: %s; seconds: %s", result.epoch, _short(result.metrics), _short(seconds))
             yield _epoch(result.epoch, result.metrics, seconds, result.last)
 
+    def _training(self, workshop: "Workshop", request: Mapping[str, Any], folder: Path, pieces: int = 1) -> Any:
+        """The trial's training, continued from its own checkpoint where there is one."""
+        training = workshop.training(request, pieces)
+        checkpoint = load_checkpoint(folder / "checkpoint")
+        if checkpoint:
+            training.restore(checkpoint)
+            log.info("continuing after epoch %d", checkpoint.epoch)
+        return training
+
     def cleanup(self) -> None:
         _log_to(None)
+
+
+class OutOfMemory(TrialError):
+    """A configuration does not fit into the memory there is, even with halved batches."""
+
+
+@dataclass
+class Wear:
+    """When a worker should make room for a fresh one."""
+
+    trials: int = 0
+    memory_ran_out: bool = False
+
+    def reason(self, resident: int, share: int) -> str | None:
+        """Why this worker should end before its next trial; None while it is good.
+
+        Args:
+            resident: Bytes of memory this process has.
+            share: Bytes of the machine's memory that are fairly its own.
+        """
+        if self.memory_ran_out:
+            return "memory ran out in its last trial"
+        if resident > share:
+            return f"it has {resident / 1e9:.1f} GB of memory, its share is {share / 1e9:.1f} GB"
+        if self.trials >= TRIALS_PER_WORKER:
+            return f"it has run {self.trials} trials"
+        return None
 
 
 class Workshop:
@@ -113,7 +168,7 @@ class Workshop:
         self.backbone = Backbone(self.model, image_size, study["seed"])
         self._networks: OrderedDict[Any, Any] = OrderedDict()
 
-    def training(self, request: Mapping[str, Any]) -> Any:
+    def training(self, request: Mapping[str, Any], pieces: int = 1) -> Any:
         """A training at its beginning, on a warm network where there is one."""
         from trainable.training import Training
 
@@ -126,6 +181,7 @@ class Workshop:
             request["epochs"],
             self._objective,
             keeping=self._keeping,
+            pieces=pieces,
         )
 
     def network(self, hyperparameters: Hyperparameters) -> Any:
@@ -151,8 +207,27 @@ def _epoch(epoch: int, metrics: Mapping[str, float], seconds: Mapping[str, float
     return {"kind": "epoch", "epoch": epoch, "metrics": dict(metrics), "seconds": dict(seconds), "last": last}
 
 
-def _failure(reason: str) -> dict[str, Any]:
-    return {"kind": "failed", "reason": reason[:2000]}
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether TensorFlow or Python ran out of memory; told by name, because TensorFlow may not have been imported."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
+
+
+def resident_bytes() -> int:
+    """Memory of this process; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def fair_share(cpus: float) -> int:
+    """Bytes of the machine's memory for a worker with so many of its CPUs, a fifth left to others."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(0.8 * total * min(1.0, cpus / (os.cpu_count() or 1)))
+
+
+def _failure(reason: str, infeasible: bool = False) -> dict[str, Any]:
+    return {"kind": "failed", "reason": reason[:2000], "infeasible": infeasible}
 
 
 def _save(folder: Path, training: Any) -> None:

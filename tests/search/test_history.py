@@ -1,0 +1,108 @@
+import math
+
+import pytest
+
+from search.events import Asked, EpochReported, Failed, Noted, SessionOpened, Started, TrialKey
+from search.history import History
+
+OPENED = SessionOpened("host", 1)
+
+
+def reported(number, epoch, value, verdict="continue", repeat=0, **more):
+    return EpochReported(number, epoch, {"v": value}, verdict, repeat, **more)
+
+
+def history(*events):
+    """The events, one second apart, in one session."""
+    return History((float(second), event) for second, event in enumerate([OPENED, *events]))
+
+
+@pytest.mark.parametrize(
+    ("events", "status", "ended"),
+    [
+        ([], "waiting", False),
+        ([Started(0)], "running", False),
+        ([Started(0), reported(0, 1, 0.5)], "running", False),
+        ([Started(0), reported(0, 1, 0.5, "complete")], "completed", True),
+        ([Started(0), reported(0, 1, 0.5, "prune")], "pruned", True),
+        ([Started(0), reported(0, 1, math.nan, "fail")], "failed", True),
+        ([Failed(0, "why")], "failed", True),
+        ([Started(0), Started(0)], "running", False),
+    ],
+)
+def test_a_trials_status_follows_from_its_last_event(events, status, ended):
+    [trial] = history(Asked(0, {"a": 1}, 5), *events).search_trials()
+    assert (trial.status, trial.ended) == (status, ended)
+    assert (trial.parameters, trial.seed, trial.origin) == ({"a": 1}, 5, "sampler")
+
+
+def test_times_attempts_and_the_last_worker_are_kept():
+    [trial] = history(
+        Asked(0, {}, 0),
+        Started(0, worker="a"),
+        reported(0, 1, 0.5),
+        Started(0, worker="b"),
+        reported(0, 2, 0.6, "prune"),
+    ).search_trials()
+    assert (trial.asked_at, trial.started_at, trial.ended_at) == (1.0, 2.0, 5.0)
+    assert [epoch.at for epoch in trial.epochs] == [3.0, 5.0]
+    assert (trial.attempts, trial.worker) == (2, "b")
+
+
+def test_what_optuna_wants_remembered_adds_up_over_a_trial():
+    [trial] = history(
+        Asked(0, {}, 0, system_attributes={"a": 1, "b": 1}),
+        reported(0, 1, 0.5, system_attributes={"b": 2}),
+        reported(0, 2, 0.5, system_attributes={"c": 3}),
+    ).search_trials()
+    assert trial.system_attributes == {"a": 1, "b": 2, "c": 3}
+
+
+@pytest.mark.parametrize(
+    ("values", "maximized", "minimized"),
+    [
+        ([0.5], (1, 0.5), (1, 0.5)),
+        ([0.1, 0.9, 0.3], (2, 0.9), (1, 0.1)),
+        ([0.5, 0.9, 0.9, 0.5], (2, 0.9), (1, 0.5)),
+        ([math.nan, -0.5, math.nan], (2, -0.5), (2, -0.5)),
+        ([math.nan], None, None),
+        ([], None, None),
+    ],
+)
+def test_a_trials_value_is_its_best_epoch_the_earliest_of_equals(values, maximized, minimized):
+    [trial] = history(
+        Asked(0, {}, 0), *(reported(0, epoch, value) for epoch, value in enumerate(values, 1))
+    ).search_trials()
+    assert trial.best("v", "maximize") == maximized
+    assert trial.best("v", "minimize") == minimized
+    assert trial.best("other", "maximize") is None
+
+
+def test_reruns_stand_beside_the_trials_and_not_among_them():
+    study = history(Asked(0, {}, 1), Asked(1, {}, 2), Asked(1, {}, 3, "rerun", 1), Asked(0, {}, 4, "rerun", 2))
+    assert [trial.key for trial in study.search_trials()] == [(0, 0), (1, 0)]
+    assert [trial.key for trial in study.reruns()] == [(1, 1), (0, 2)]
+    assert [trial.key for trial in study.reruns(0)] == [TrialKey(0, 2)]
+
+
+def test_the_newest_note_of_a_topic_counts_and_all_are_kept():
+    study = history(Noted("winner", {"number": 1}), Noted("test_opened", {}), Noted("winner", {"number": 2}))
+    assert study.note("winner") == {"number": 2}
+    assert study.note("nothing") is None
+    assert [note.topic for note in study.notes] == ["winner", "test_opened", "winner"]
+
+
+def test_time_between_sessions_is_not_used_time():
+    study = History(
+        [
+            (0.0, OPENED),
+            (10.0, Asked(0, {}, 0)),
+            (0.5, OPENED),
+            (4.5, Started(0)),
+            (0.0, OPENED),
+            (1.0, Asked(1, {}, 0)),
+        ]
+    )
+    assert [study.trials[key].asked_at for key in study.trials] == [10.0, 15.5]
+    assert study.trials[TrialKey(0)].started_at == 14.5
+    assert (study.used_before_session, study.used_seconds) == (14.5, 15.5)

@@ -1,0 +1,69 @@
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from trainable import ImageTrainable
+from trainable.errors import InputError
+from trainable.hyperparameters import Hyperparameters
+from trainable.settings import DataSettings, ModelSettings
+
+
+def config(drawn, **training):
+    """What a driver hands over: a study configuration with this trainable's sections."""
+    return SimpleNamespace(
+        data=drawn,
+        model=ModelSettings(weights="random"),
+        training=Hyperparameters(**{"freeze_depth": 5, "batch_size": 8, **training}),
+        seed=1,
+    )
+
+
+def silent(*_):
+    pass
+
+
+def test_a_study_file_has_a_section_for_images_network_and_training():
+    assert ImageTrainable.sections == {"data": DataSettings, "model": ModelSettings, "training": Hyperparameters}
+
+
+def test_an_objective_may_be_any_score_of_either_part():
+    assert len(ImageTrainable.metrics) == len(set(ImageTrainable.metrics)) == 14
+    assert {"val_auc", "val_accuracy", "val_loss", "auc", "loss"} <= set(ImageTrainable.metrics)
+
+
+def test_trials_are_told_the_fixed_settings_in_plain_values(drawn, tmp_path):
+    prepared = ImageTrainable().prepare(config(drawn, dropout=0.25), {}, tmp_path, silent)
+    told = prepared.context["training"]
+    assert Hyperparameters.model_validate(told) == config(drawn, dropout=0.25).training
+    assert all(isinstance(value, (str, int, float, list)) for value in told.values())
+
+
+@pytest.mark.parametrize(
+    ("fixed", "varied", "complaint"),
+    [
+        ({"freeze_depth": 6}, {}, "but got 6"),
+        ({}, {"freeze_depth": 7}, "but got 7"),
+        ({"freeze_depth": 6}, {"freeze_depth": 5}, None),  # what is varied is not what is fixed
+        ({}, {"batch_size": 4096}, "but got 4096"),
+    ],
+)
+def test_the_largest_value_that_a_trial_may_take_is_checked(drawn, tmp_path, fixed, varied, complaint):
+    if complaint is None:
+        ImageTrainable().prepare(config(drawn, **fixed), varied, tmp_path, silent)
+    else:
+        with pytest.raises(InputError, match=complaint):
+            ImageTrainable().prepare(config(drawn, **fixed), varied, tmp_path, silent)
+
+
+def test_describing_and_preparing_a_study_starts_neither_ray_nor_tensorflow():
+    code = """
+import sys
+from trainable import ImageTrainable
+from trainable.preparation import prepare
+ImageTrainable().sections, ImageTrainable().metrics
+print(*({"ray", "tensorflow", "keras"} & set(sys.modules)))
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert told.stdout.split() == []

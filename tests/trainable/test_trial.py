@@ -1,0 +1,280 @@
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from trainable.checkpoint import load_checkpoint
+from trainable.hyperparameters import Hyperparameters
+from trainable.image_trainable import ImageTrainable
+from trainable.preparation import prepare
+
+pytestmark = pytest.mark.slow
+
+HEAD_ONLY, TOP_BLOCK = 17, 16  # freeze depths of ResNet50 by block
+
+
+@pytest.fixture(scope="module")
+def prepared(drawn, model_settings, tmp_path_factory):
+    """What a driver tells every worker of a study, without the folder of its trials."""
+    # Whether keeping features pays is measured, and computing them in other batches moves the last bits.
+    model = model_settings.model_copy(update={"features": "off"})
+    largest = Hyperparameters(freeze_depth=HEAD_ONLY, batch_size=8).model_dump()
+    folder = tmp_path_factory.mktemp("study")
+    return prepare(drawn, model, largest, folder, 1, lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def study(prepared, cpus):
+    training = Hyperparameters(batch_size=8, freeze_depth=HEAD_ONLY, augmentation_strength=0.5)
+    return {
+        **prepared.context,
+        "training": training.model_dump(mode="json"),
+        "objective": ["val_loss", "minimize"],
+        "cpus": cpus,
+        "gpus": 0,
+    }
+
+
+def request(key=(0, 0), epochs=2, epochs_reported=0, seed=3, **parameters):
+    return {
+        "key": list(key),
+        "parameters": parameters,
+        "seed": seed,
+        "epochs": epochs,
+        "epochs_reported": epochs_reported,
+    }
+
+
+class Worker:
+    """A Ray actor's trainable, driven by hand."""
+
+    def __init__(self, study):
+        self.study = study
+        self._trainable = None
+
+    def begin(self, asked, trials):
+        from trainable.trial import ImageTrial
+
+        config = json.loads(json.dumps({"study": {**self.study, "trials": str(trials)}, "trial": asked}))
+        if self._trainable is None:
+            self._trainable = object.__new__(ImageTrial)  # its own __init__ would write to the user's home
+            self._trainable.setup(config)
+        else:
+            assert self._trainable.reset_config(config) is True
+
+    def step(self):
+        [message] = self._trainable.step()["thawline"]
+        json.dumps(message)  # plain values, whatever they say
+        return message
+
+    def run(self, asked, trials):
+        """All messages of a trial up to its last."""
+        self.begin(asked, trials)
+        messages = [self.step()]
+        while messages[-1]["kind"] != "failed" and not messages[-1].get("last"):
+            messages.append(self.step())
+        return messages
+
+    def end(self):
+        if self._trainable is not None:
+            self._trainable.cleanup()
+
+
+class WorkerEnded(BaseException):
+    """Instead of the end of the process that tests run in."""
+
+
+@pytest.fixture(autouse=True)
+def _no_end_of_the_process(monkeypatch):
+    def end(code):
+        raise WorkerEnded
+
+    monkeypatch.setattr("os._exit", end)
+
+
+@pytest.fixture(scope="module")
+def worker(study):
+    """One that other tests have used before."""
+    worker = Worker(study)
+    yield worker
+    worker.end()
+
+
+def metrics(messages):
+    return [message["metrics"] for message in messages if message["kind"] == "epoch"]
+
+
+def test_a_trial_says_that_it_started_then_tells_every_epoch_and_which_is_the_last(worker, tmp_path):
+    started, *epochs = worker.run(request((7, 0), epochs=3), tmp_path)
+    assert started["kind"] == "started"
+    assert "/" in started["worker"]
+    assert [(each["kind"], each["epoch"], each["last"]) for each in epochs] == [
+        ("epoch", 1, False),
+        ("epoch", 2, False),
+        ("epoch", 3, True),
+    ]
+    for each in epochs:
+        assert each["metrics"].keys() == {*ImageTrainable.metrics, "learning_rate", "trainable_share"}
+        assert {"train", "validation", "checkpoint", "setup"} <= each["seconds"].keys()
+        assert min(each["seconds"].values()) >= 0
+    assert epochs[0]["seconds"]["setup"] > epochs[1]["seconds"]["setup"] == 0
+
+
+def test_a_trial_owns_a_folder_with_its_log_and_a_rerun_another(worker, tmp_path):
+    worker.run(request((7, 0)), tmp_path)
+    worker.run(request((7, 2), learning_rate=0.002), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["7", "7.2"]
+    log = (tmp_path / "7.2" / "log.txt").read_text()
+    assert "trial 7.2 on " in log
+    assert "{'learning_rate': 0.002}" in log
+    assert log.count("epoch ") == 2
+    assert "0.002" not in (tmp_path / "7" / "log.txt").read_text()
+
+
+def test_the_epoch_that_ends_a_trial_is_not_checkpointed_and_the_others_are(worker, tmp_path):
+    worker.begin(request(epochs=3), tmp_path)
+    assert [worker.step()["kind"] for _ in range(3)] == ["started", "epoch", "epoch"]
+    assert load_checkpoint(tmp_path / "0" / "checkpoint").epoch == 2
+    assert worker.step()["last"] is True
+    assert load_checkpoint(tmp_path / "0" / "checkpoint").epoch == 2
+
+
+def test_parameters_of_a_trial_replace_the_fixed_ones(worker, tmp_path):
+    [fixed] = metrics(worker.run(request((0, 0), epochs=1), tmp_path))
+    [chosen] = metrics(worker.run(request((1, 0), epochs=1, learning_rate=0.004), tmp_path))
+    assert fixed["learning_rate"] == pytest.approx(0.001)
+    assert chosen["learning_rate"] == pytest.approx(0.004)
+    assert fixed["loss"] != chosen["loss"]
+
+
+def test_a_diverging_trial_fails_and_the_next_on_the_same_worker_equals_one_on_a_fresh_worker(study, worker, tmp_path):
+    wanted = request((1, 0), epochs=1, freeze_depth=TOP_BLOCK, optimizer="sgd", momentum=0.5)
+    diverging = request(
+        (0, 0), freeze_depth=TOP_BLOCK, optimizer="sgd", momentum=0.5, learning_rate=10.0, batch_size=1, dropout=0.1
+    )
+    started, failed = worker.run(diverging, tmp_path / "used")
+    assert started["kind"] == "started"
+    assert failed["kind"] == "failed"
+    assert not failed["infeasible"]  # the loss says nothing about how much fits
+    assert failed["reason"].startswith("the loss must stay finite, but was ")
+    assert "in epoch 1, step " in failed["reason"]
+    fresh = Worker(study)
+    assert metrics(worker.run(wanted, tmp_path / "used")) == metrics(fresh.run(wanted, tmp_path / "fresh"))
+
+
+def test_a_worker_goes_on_after_a_trial_that_cannot_be(worker, tmp_path):
+    _, failed = worker.run(request((0, 0), learning_rate=-1), tmp_path)
+    assert failed["kind"] == "failed"
+    assert "learning_rate" in failed["reason"]
+    assert "Traceback" in (tmp_path / "0" / "log.txt").read_text()
+    assert worker.run(request((1, 0), epochs=1), tmp_path)[-1]["last"] is True
+
+
+def test_a_trial_continues_from_its_own_checkpoint_and_tells_the_epochs_that_the_driver_lacks(worker, tmp_path):
+    straight = worker.run(request(epochs=4), tmp_path / "straight")
+    worker.begin(request(epochs=4), tmp_path / "lost")
+    for _ in range(3):
+        worker.step()  # started, epoch 1, epoch 2; then the worker is gone
+    for reported, told in ((0, [1, 2, 3, 4]), (1, [2, 3, 4]), (2, [3, 4])):
+        copy = tmp_path / f"after {reported}"
+        shutil.copytree(tmp_path / "lost", copy)
+        worker.run(request((5, 0), epochs=1, learning_rate=0.1), tmp_path)  # another trial in between
+        again = worker.run(request(epochs=4, epochs_reported=reported), copy)
+        assert [each["epoch"] for each in again[1:]] == told
+        assert metrics(again) == metrics(straight)[reported:]
+        assert [each["last"] for each in again[1:]] == [epoch == 4 for epoch in told]
+        assert "continuing after epoch 2" in (copy / "0" / "log.txt").read_text()
+
+
+def test_a_damaged_checkpoint_costs_one_epoch(worker, tmp_path):
+    straight = worker.run(request(epochs=4), tmp_path / "straight")
+    worker.begin(request(epochs=4), tmp_path / "lost")
+    for _ in range(4):
+        worker.step()
+    (tmp_path / "lost" / "0" / "checkpoint" / "000003" / "arrays.npz").write_bytes(b"damaged")
+    again = worker.run(request(epochs=4, epochs_reported=3), tmp_path / "lost")
+    assert "continuing after epoch 2" in (tmp_path / "lost" / "0" / "log.txt").read_text()
+    assert metrics(again) == metrics(straight)[2:]  # epoch 3 is told again, the same
+
+
+def test_checkpoints_that_cannot_be_written_do_not_end_a_trial(worker, tmp_path):
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "checkpoint").write_text("in the way")
+    messages = worker.run(request(epochs=2), tmp_path)
+    assert [message["kind"] for message in messages] == ["started", "epoch", "epoch"]
+    assert "no checkpoint after epoch 1" in (tmp_path / "0" / "log.txt").read_text()
+
+
+def test_a_trial_that_stops_early_says_that_this_was_its_last_epoch(worker, tmp_path):
+    messages = worker.run(request(epochs=9, learning_rate=10.0, early_stopping_patience=1, optimizer="sgd"), tmp_path)
+    assert messages[-1]["last"] is True
+    assert len(messages) < 10
+
+
+@pytest.fixture
+def memory_for(monkeypatch):
+    """Makes steps on more than so many images at once run out of memory; tells which were tried."""
+    from trainable.network import Network
+
+    step = Network.step
+
+    def limit(images):
+        tried = []
+
+        def limited(network, inputs, labels, weights, dropout_seed, pieces=1):
+            tried.append(pieces)
+            if len(labels) / pieces > images:
+                raise MemoryError
+            return step(network, inputs, labels, weights, dropout_seed, pieces)
+
+        monkeypatch.setattr(Network, "step", limited)
+        return tried
+
+    return limit
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_computed_in_halves(study, worker, memory_for, tmp_path):
+    whole = worker.run(request(), tmp_path / "whole")
+    fresh = Worker(study)
+    tried = memory_for(4)
+    halves = fresh.run(request(), tmp_path / "halves")
+    assert tried[:3] == [1, 2, 2]
+    assert set(tried[1:]) == {2}
+    assert [message["kind"] for message in halves] == ["started", "epoch", "epoch"]
+    for one, other in zip(metrics(halves), metrics(whole), strict=True):
+        assert one == pytest.approx(other, rel=1e-3)
+    assert "out of memory in epoch 1: batches are now computed in halves" in (tmp_path / "halves/0/log.txt").read_text()
+    with pytest.raises(WorkerEnded):  # what is left of its memory is in pieces
+        fresh.begin(request((1, 0)), tmp_path / "halves")
+
+
+def test_a_trial_too_large_even_in_halves_fails_as_infeasible(study, memory_for, tmp_path):
+    memory_for(3)
+    _, failed = Worker(study).run(request(), tmp_path)
+    assert failed["kind"] == "failed"
+    assert failed["infeasible"] is True
+    assert failed["reason"] == "a batch of 8 must fit into memory, but even half of it did not in epoch 1"
+
+
+@pytest.mark.parametrize(
+    ("trials", "memory_ran_out", "resident", "reason"),
+    [
+        (0, False, 10, None),
+        (499, False, 2 * 10**9, None),
+        (500, False, 10, "it has run 500 trials"),
+        (1, True, 10, "memory ran out in its last trial"),
+        (1, False, 2 * 10**9 + 1, "it has 2.0 GB of memory, its share is 2.0 GB"),
+    ],
+)
+def test_a_worn_worker_makes_room_for_a_fresh_one(trials, memory_ran_out, resident, reason):
+    from trainable.trial import Wear
+
+    assert Wear(trials, memory_ran_out).reason(resident, share=2 * 10**9) == reason
+
+
+def test_importing_the_trial_class_starts_ray_and_not_tensorflow(tmp_path):
+    code = "import sys, trainable.trial; print(*({'ray', 'tensorflow', 'keras'} & set(sys.modules)))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert told.stdout.split() == ["ray"]
