@@ -147,7 +147,7 @@ def write_table(table: pd.DataFrame, path: str | Path) -> None:
         ConfigurationError: for another ending.
     """
     path = Path(path)
-    content = _by_ending(path, {".csv": to_csv, ".parquet": _to_parquet, ".json": _to_json})(table)
+    content = _by_ending(path, {".csv": to_csv, ".parquet": to_parquet, ".json": _to_json})(table)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, content)
 
@@ -293,7 +293,8 @@ def to_csv(table: pd.DataFrame) -> str:
     return table.assign(**guarded).to_csv(index=False, lineterminator="\r\n")
 
 
-def _to_parquet(table: pd.DataFrame) -> bytes:
+def to_parquet(table: pd.DataFrame) -> bytes:
+    """Parquet as `write_table` writes it."""
     return table.to_parquet(index=False)
 
 

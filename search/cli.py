@@ -1,32 +1,39 @@
-"""`thawline …`: one short function per command. The only module that sees all three packages; imports what a command
-needs when it runs, so that `--help` is instant.
+"""`thawline …`: one short function per command; with `final_stage.py` the only module that sees all three packages.
+
+Imports what a command needs when it runs, so that `--help` is instant.
 """
 
 import json
-import math
 import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from search import console
-from search.config import StudyConfig, differences
+from search.config import StudyConfig
 from search.console import complain, near, say, show_best, show_data_check, show_final, show_state
 from search.errors import ConfigurationError, LedgerError, StudyStopped
-from search.paths import StudyPaths, find_run, shipped_study
+from search.final_stage import (
+    choose_finalists,
+    finish,
+    model_folder,
+    name_winner,
+    open_test_set,
+    retrain_exported,
+    retrain_file,
+    use_this_machine,
+)
+from search.paths import find_run, shipped_study
 from trainable import ImageTrainable, InputError, TrialError
 
 if TYPE_CHECKING:
     from search.driver import Session
-    from search.history import History
     from search.progress import View
 
 app = typer.Typer(
@@ -194,9 +201,9 @@ def search(
     if final and config.data.split_file is None and config.data.split.test == 0:
         raise ConfigurationError("data.split.test: must be above 0 for --final, which evaluates on the test part")
     with _session(config, quiet) as session:
-        session.search(_choose_finalists(session) if final else None)
+        session.search(choose_finalists(session) if final else None)
         if final:
-            _finish(session)
+            finish(session)
     show_best(session.paths)
     if final:
         show_final(session.paths)
@@ -213,9 +220,10 @@ def status(run: Run) -> None:
 
     paths = find_run(run)
     config, history = StudyConfig.load(paths.study_file), read_history(paths.ledger)
-    for part in study_screen(config, history):
+    driver = driver_at_work(paths.lock)
+    for part in study_screen(config, history, at_work=driver is not None):
         console.out.print(part)
-    show_state(paths, config, history, driver_at_work(paths.lock))
+    show_state(paths, config, history, driver)
 
 
 @app.command(
@@ -296,12 +304,12 @@ def retrain(
     name the winner.
     """
     if source.endswith((".yaml", ".yml")):
-        say(f"wrote {near(_retrain_file(Path(source), quiet))}")
+        say(f"wrote {near(retrain_file(Path(source), _view(quiet)))}")
         return
     with _session(_load(source, []), quiet) as session:
-        session.rerun(_choose_finalists(session)(session.history))
-        _name_winner(session)
-        _retrain(session.paths.best, session.paths.root, session.view)
+        session.rerun(choose_finalists(session)(session.history))
+        name_winner(session)
+        retrain_exported(session.paths.best, session.paths.root, session.view)
     root = near(session.paths.root)
     say(f"wrote {near(session.paths.final)}; next: thawline evaluate {root}, or thawline predict {root} IMAGES")
 
@@ -315,7 +323,7 @@ def evaluate(run: Run, quiet: Quiet = False) -> None:
     paths = find_run(run)
     with exclusive(paths.lock), Ledger(paths.ledger) as ledger, _view(quiet) as view:
         ledger.listeners.append(view.happened)
-        _evaluate(paths, ledger, view)
+        open_test_set(paths, ledger, view)
     show_final(paths)
 
 
@@ -333,9 +341,9 @@ def predict(
 
     from trainable.predict import Classifier, columns, find_images, predict_files
 
-    folder = _model_folder(model)
+    folder = model_folder(model)
     files = find_images(images)
-    _use_this_machine(gpus=0)
+    use_this_machine(gpus=0)
     classifier = Classifier.load(folder)
     failed = 0
     with _csv_target(output) as stream, _view(quiet=output is None) as view:
@@ -364,8 +372,8 @@ def quickstart(
         draw_study(images, images_per_class=200, image_size=64, seed=1)
     config = _load(str(shipped_study("quickstart")), [f"name={name}"])
     with _session(config, quiet) as session:
-        session.search(_choose_finalists(session))
-        _finish(session)
+        session.search(choose_finalists(session))
+        finish(session)
     show_best(session.paths)
     show_final(session.paths)
 
@@ -401,218 +409,8 @@ def _view(quiet: bool) -> "View":
     return Screen() if console.err.is_terminal else Lines()
 
 
-def _finish(session: "Session") -> None:
-    """From a finished search to test figures; what was done for the same winner is not done again."""
-    paths = session.paths
-    _name_winner(session)
-    if _otherwise(_exported(paths), paths.final) != []:
-        _retrain(paths.best, paths.root, session.view)
-    if not _is_evaluated(paths, session.history):
-        _evaluate(paths, session.ledger, session.view)
-
-
-def _choose_finalists(session: "Session") -> "Callable[[History], list[int]]":
-    from analysis.selection import finalists
-
-    config = session.config
-
-    def choose(history: "History") -> list[int]:
-        best = finalists(history.search_trials(), config.objective, config.final.finalists)
-        return [trial.number for trial in best]
-
-    return choose
-
-
-def _name_winner(session: "Session") -> None:
-    """Choose among the finalists by their reruns, write best.yaml."""
-    from analysis.export import export_trial
-    from analysis.selection import choose_winner
-
-    session.note("winner", asdict(choose_winner(session.history, session.config)))
-    export_trial(str(session.paths.root), None, None)
-
-
-def _retrain_file(path: Path, quiet: bool) -> Path:
-    """Train an exported configuration: in its run, or in a folder of its own where it was copied to."""
-    from search.lock import exclusive
-
-    StudyConfig.load(path, (), ImageTrainable.sections)
-    beside = StudyPaths(path.absolute().parent)
-    folder = beside if beside.ledger.exists() else StudyPaths(path.absolute().with_suffix(""))
-    folder.root.mkdir(exist_ok=True)
-    with exclusive(folder.lock), _view(quiet) as view:
-        _retrain(path, folder.root, view)
-    return folder.final
-
-
-def _retrain(best: Path, folder: Path, view: "View") -> None:
-    """Train what an exported configuration says into `folder/final`."""
-    from trainable.retrain import Recipe, retrain
-
-    config: Any = StudyConfig.load(best, (), ImageTrainable.sections)
-    prepared = ImageTrainable().prepare(config, {}, folder, view.preparing)
-    _check_same_images(config, prepared, StudyPaths(folder))
-    view.preparing("starting TensorFlow", 0, 1)
-    _use_this_machine(config.resources.gpus_per_trial)
-    view.preparing("starting TensorFlow", 1, 1)
-    plan = _plan(config)
-    recipe = Recipe(
-        model=config.model,
-        hyperparameters=config.training,
-        epochs=plan["epochs"],
-        learning_rates=_record(config, "trial").get("learning_rates", []),
-        seed=plan["seed"],
-        view_seed=config.seed,
-        positive=prepared.context["positive"],
-        colour=config.data.colour,
-    )
-    retrain(recipe, folder / "arrays", folder / "final", view.preparing)
-
-
-def _plan(config: Any) -> dict[str, Any]:
-    """What an exported configuration has in common with the description of the model that it was trained into."""
-    from search.sampling import derive_seed
-
-    return {
-        "architecture": config.model.architecture,
-        "image_size": config.data.image_size,
-        "colour": config.data.colour,
-        "epochs": _record(config, "trial").get("best_epoch") or config.budget.epochs,
-        "seed": derive_seed(config.seed, "final"),
-        "hyperparameters": config.training.model_dump(mode="json"),
-    }
-
-
-def _record(config: StudyConfig, part: str) -> dict[str, Any]:
-    found = (config.record or {}).get(part)
-    return found if isinstance(found, dict) else {}
-
-
-def _exported(paths: StudyPaths) -> Any:
-    if not paths.best.exists():
-        raise ConfigurationError(
-            f"{near(paths.best)}: must be there, but no winner is named yet; `thawline retrain {near(paths.root)}` does"
-        )
-    return StudyConfig.load(paths.best, (), ImageTrainable.sections)
-
-
-def _describe(final: Path) -> dict[str, Any]:
-    """What is known of the trained model in `final`; empty when there is none."""
-    from trainable.predict import read_description
-
-    try:
-        return read_description(final)
-    except (OSError, ValueError):
-        return {}
-
-
-def _otherwise(config: StudyConfig, final: Path) -> list[str] | None:
-    """How the model in `final` was trained otherwise than the configuration says; None when there is no model."""
-    plan, described = _plan(config), _describe(final)
-    if not described or not (final / "model.keras").exists():
-        return None
-    return differences({key: described.get(key) for key in plan}, plan)
-
-
-def _is_evaluated(paths: StudyPaths, history: "History") -> bool:
-    """Whether the test scores that are there are those of the model that is there."""
-    opened, model = history.note("test_opened") or {}, _describe(paths.final)
-    try:
-        scores = json.loads((paths.final / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    noted = [opened.get("model_sha256"), opened.get("times")]
-    return noted == [model.get("sha256"), scores.get("test_opened", {}).get("times")]
-
-
-def _evaluate(paths: StudyPaths, ledger: Any, view: "View") -> None:
-    from analysis.figures import draw_evaluation
-    from analysis.model_card import write_model_card
-    from search.events import Noted
-    from trainable.evaluate import evaluate
-
-    config = _exported(paths)
-    _check_test_can_open(config, paths)
-    opened = 1 + sum(note.topic == "test_opened" for note in ledger.history.notes)
-    at = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "times": opened}
-    view.preparing("evaluating", 0, 1)
-    _use_this_machine(config.resources.gpus_per_trial)
-    ledger.append(Noted("test_opened", {**at, "model_sha256": _describe(paths.final)["sha256"]}))
-    facts = {"study": paths.root.name, "test_opened": at, "trial": _record(config, "trial")}
-    evaluate(config.data, paths.root, facts, config.seed, view.preparing)
-    draw_evaluation(paths.final)
-    write_model_card(paths.final, _card_facts(paths, config))
-    view.preparing("evaluating", 1, 1)
-
-
-def _check_test_can_open(config: Any, paths: StudyPaths) -> None:
-    """That all is there which `evaluate` needs, before it is written down that the test set was opened."""
-    from trainable.split import read_split
-
-    run, final = near(paths.root), near(paths.final)
-    otherwise = _otherwise(config, paths.final)
-    if otherwise is None:
-        raise ConfigurationError(
-            f"{final}: must hold a trained model, but has none; `thawline retrain {run}` trains it"
-        )
-    if otherwise:
-        problem = f"{final}: must hold the model that {near(paths.best)} describes, but its model was trained otherwise"
-        raise ConfigurationError([f"{problem}; `thawline retrain {run}` trains it anew:", *otherwise])
-    if not any(row.part == "test" for row in read_split(paths.split)):
-        raise ConfigurationError(f"{near(paths.split)}: must give the part `test` images, but gives it none")
-
-
-def _card_facts(paths: StudyPaths, config: Any) -> dict[str, Any]:
-    record = config.record
-    groups = config.data.groups if isinstance(config.data.groups, str) else "given with the images"
-    return {
-        "study": paths.root.name,
-        "data": {
-            "fingerprint": record["data"]["fingerprint"],
-            "groups": groups,
-            "image_size": config.data.image_size,
-            "colour": config.data.colour,
-        },
-        "model": {**config.model.model_dump(mode="json"), "weights_sha256": record.get("weights_sha256")},
-        "training": {"epochs": record["trial"]["best_epoch"], "seed": config.seed},
-        "versions": record["versions"],
-    }
-
-
-def _check_same_images(config: StudyConfig, prepared: Any, paths: StudyPaths) -> None:
-    wanted = _record(config, "data").get("fingerprint")
-    came = prepared.record["data"]["fingerprint"]
-    if wanted and wanted != came:
-        if not paths.ledger.exists():
-            paths.split.unlink(missing_ok=True)  # of the wrong images, in a folder that is not a run's
-        raise ConfigurationError(
-            f"data: the configuration was found on images with fingerprint {wanted}, but these have {came}"
-        )
-
-
-def _model_folder(model: str) -> Path:
-    """The folder `final` of a run, or the one that a model lies in."""
-    path = Path(model)
-    if path.suffix == ".keras" or (path / "model.json").is_file():
-        return path
-    run = find_run(model)
-    if not (run.final / "model.json").is_file():
-        raise ConfigurationError(
-            f"{model}: must have a trained model, but has none; `thawline retrain {model}` trains it"
-        )
-    return run.final
-
-
-def _use_this_machine(gpus: float) -> None:
-    """TensorFlow with all cores, and one GPU where trials used any."""
-    from trainable.devices import apply_devices, plan_devices, visible_gpus
-
-    with suppress(RuntimeError):  # it runs already, with these settings
-        apply_devices(plan_devices(os.cpu_count() or 1, min(1, math.ceil(gpus)), visible_gpus()))
-
-
 def _print_table(table: Any, format: str) -> None:
-    from analysis.trials import to_csv, to_json_rows
+    from analysis.trials import to_csv, to_json_rows, to_parquet
 
     match format:
         case "json":
@@ -622,8 +420,10 @@ def _print_table(table: Any, format: str) -> None:
             sys.stdout.write(to_csv(table))
         case "table":
             console.show_rows(list(table.columns), to_json_rows(table))
+        case "parquet" if sys.stdout.isatty():
+            raise ConfigurationError("--format parquet: is binary, and not for a screen: add --output trials.parquet")
         case "parquet":
-            raise ConfigurationError("--format parquet: is binary, so it needs a file: --output trials.parquet")
+            sys.stdout.buffer.write(to_parquet(table))
 
 
 @contextmanager

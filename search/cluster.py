@@ -3,6 +3,7 @@
 import math
 import os
 import secrets
+import signal
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -58,6 +59,7 @@ def ray_environment() -> dict[str, str]:
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # CUDA_VISIBLE_DEVICES of CPU trials is the trial's own business
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the ledger remembers, not a CSV in every trial folder
         "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints boxes even when it is told to be quiet
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own would end the search as if it were done
         "TUNE_WARN_THRESHOLD_S": "10",  # starting TensorFlow takes longer than Tune's 0.5 s
     }
 
@@ -89,10 +91,14 @@ def connect(
 
         _read_environment_again()
         stack.callback(ray.shutdown)
+        ending = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(**options, log_to_driver=False, configure_logging=False)
         except Exception as error:
             raise ConfigurationError(_explain(address, error)) from error
+        finally:
+            with suppress(ValueError):  # not in the main thread, where Ray leaves it alone, too
+                signal.signal(signal.SIGTERM, ending)  # Ray's own would end this process without a word
         found = ray.get_runtime_context().gcs_address
         if address == "auto":
             _check_door(found)

@@ -84,7 +84,7 @@ class Resources(Section):
     concurrency: Annotated[int, Field(ge=1)] | None = None
     """Trials at once; default: as many as fit."""
     address: str | None = None
-    """A running Ray cluster (`auto`, `host:port` or `ray://host:port`); default: a local one."""
+    """A running Ray cluster (`auto` or `host:port`); default: a local one."""
 
 
 class Final(Section):

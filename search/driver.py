@@ -16,7 +16,7 @@ from search.config import StudyConfig, differences, to_yaml
 from search.errors import ConfigurationError, LedgerError, StudyStopped
 from search.events import EpochReported, Event, Failed, Noted, SessionOpened
 from search.history import History
-from search.interruption import interruptible
+from search.interruption import Interrupted, interruptible
 from search.ledger import Ledger
 from search.lock import exclusive
 from search.paths import StudyPaths, check_name
@@ -167,10 +167,15 @@ class Session:
                 "gpus": asked.gpus_per_trial,
             }
             resources = {"CPU": per_trial.cpus, "GPU": per_trial.gpus}
-            with interruptible():
-                run_trials(source, self._trainable.trial_class, context, resources, concurrency)
+            try:
+                with interruptible():
+                    run_trials(source, self._trainable.trial_class, context, resources, concurrency)
+            except Interrupted:
+                self.view.preparing("stopping", 0, 1)
+                raise
         if source.stopped:
             raise StudyStopped(source.stopped)
+        shutil.rmtree(self.paths.scratch, ignore_errors=True)
 
     def _tidy(self, event: Event) -> None:
         """A trial that has ended needs its checkpoints no more: the winner is trained anew."""

@@ -22,24 +22,27 @@ class Interrupted(BaseException):
 @contextmanager
 def interruptible() -> Iterator[None]:
     """SIGINT and SIGTERM raise Interrupted here, once; what comes after is ignored, because ending is under way."""
+    received: list[Interrupted] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, signal.SIG_IGN)
-        raise Interrupted(number)
+        received.append(Interrupted(number))
+        raise received[0]
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:
         signal.signal(number, interrupt)
     try:
         yield
-    except Interrupted:
-        raise  # the handlers stay off while Ray is shut down
     except BaseException:
+        if received:  # native code on the way may have turned it into something else: Ray makes it a SystemError
+            raise received[0] from None
         _put_back(before)
         raise
-    else:
-        _put_back(before)
+    if received:  # or swallowed it
+        raise received[0]
+    _put_back(before)
 
 
 def _put_back(handlers: Mapping[signal.Signals, Any]) -> None:

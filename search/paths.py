@@ -58,6 +58,11 @@ class StudyPaths:
         return self.trials / (f"{number}.{repeat}" if repeat else str(number))
 
     @property
+    def scratch(self) -> Path:
+        """What a trainable keeps only while trials run; removed when the search is complete."""
+        return self.root / "scratch"
+
+    @property
     def table(self) -> Path:
         return self.root / "trials.csv"
 

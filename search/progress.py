@@ -6,6 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.config import StudyConfig
-from search.events import Asked, EpochReported, Event, Failed, Noted, TrialKey
+from search.events import Asked, EpochReported, Event, Failed, Noted, Started, Status, TrialKey
 from search.history import History, TrialRecord
 from search.space import FloatRange
 
@@ -98,6 +99,7 @@ class Screen(View):
         self._console = console or Console(file=os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8"))
         self._step: tuple[str, int, int] | None = None
         self._heard = time.monotonic()
+        self._at_work = False
         self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=2)
 
     def watch(self, config: StudyConfig, history: History) -> None:
@@ -109,6 +111,7 @@ class Screen(View):
 
     def happened(self, event: Event) -> None:
         self._heard = time.monotonic()
+        self._at_work |= isinstance(event, Asked | Started | EpochReported)
 
     def say(self, text: str) -> None:
         self._console.print(text, markup=False, soft_wrap=True)
@@ -120,7 +123,7 @@ class Screen(View):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._step = None
+        self._step, self._at_work = None, False
         self._live.transient = kind is None or self.config is None
         self._live.stop()
 
@@ -128,21 +131,26 @@ class Screen(View):
         parts: list[RenderableType] = []
         if self.config is not None:
             used = self.history.used_seconds + time.monotonic() - self._heard
-            parts += study_screen(self.config, self.history, used)
+            parts += study_screen(self.config, self.history, used, at_work=self._at_work)
         if self._step:
             parts.append(_step_line(*self._step))
         return Group(*parts)
 
 
-def study_screen(config: StudyConfig, history: History, used_seconds: float | None = None) -> list[RenderableType]:
+def study_screen(
+    config: StudyConfig, history: History, used_seconds: float | None = None, *, at_work: bool = True
+) -> list[RenderableType]:
     """How far the study is, the best so far, what runs now, and what went wrong.
 
     Args:
         config: The study.
         history: May grow meanwhile: it is read once.
         used_seconds: Of study time until now; default: until the last event.
+        at_work: Whether a driver is; without one, trials that were running wait to be taken up again.
     """
     every = list(history.trials.values())  # a copy in one step, because another thread adds to it
+    if not at_work:
+        every = [trial if trial.ended else replace(trial, status="waiting") for trial in every]
     trials = [trial for trial in every if not trial.repeat]
     used = history.used_seconds if used_seconds is None else used_seconds
     parts: list[RenderableType] = [_header(config, trials, [trial for trial in every if trial.repeat], used)]
@@ -216,8 +224,9 @@ def _header(config: StudyConfig, trials: list[TrialRecord], reruns: list[TrialRe
 def _share(what: str, trials: list[TrialRecord], of: int) -> tuple[RenderableType, str, str]:
     ended = sum(trial.ended for trial in trials)
     counts = Counter(trial.status for trial in trials)
-    said = [f"{counts[status]} {status}" for status in ("completed", "pruned", "failed", "running") if counts[status]]
-    return _bar(ended, of), f"{ended} of {of} {what}", ", ".join(said)
+    statuses: tuple[Status, ...] = ("completed", "pruned", "failed", "running", "waiting")
+    said = ", ".join(f"{counts[status]} {status}" for status in statuses if counts[status])
+    return _bar(ended, of), f"{ended} of {of} {what}", said
 
 
 def _bar(done: float, of: float) -> ProgressBar:

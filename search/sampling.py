@@ -58,8 +58,6 @@ class Optimizer:
         )
         records = list(trials)
         self._study.add_trials([self._frozen(record) for record in records])
-        # Hyperband makes its brackets when it is first asked; suggestions depend on them, so that must be before any.
-        self._study.pruner.prune(self._study, create_trial(state=TrialState.RUNNING))
         self._running = {r.number: optuna.Trial(self._study, r.number) for r in records if not r.ended}
         self._grid = grid(self._space, config.seed) if config.sampler.name == "grid" else []
 
@@ -102,7 +100,9 @@ class Optimizer:
     def finish(self, number: int, status: Status, value: float | None, infeasible: bool = False) -> None:
         """Tell how a trial ended; `value` is its best epoch's, needed when it completed."""
         told = value if status == "completed" else None
-        self._study.tell(self._running.pop(number), told, _state(status, infeasible))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Constraints have been set")  # cmaes has no use for them, and says so
+            self._study.tell(self._running.pop(number), told, _state(status, infeasible))
 
     def _attributes(self, number: int) -> dict[str, Any]:
         return dict(self._study.get_trials(deepcopy=False)[number].system_attrs)

@@ -86,7 +86,7 @@ def prepare(
         context={
             "arrays": str(folder / "arrays"),
             "trials": str(folder / "trials"),
-            "features": str(folder / "features"),
+            "features": str(folder / "scratch"),
             "identity": _identity(fingerprint, model, weights.sha256, seed),
             "model": model.model_dump(mode="json"),
             "positive": positive,

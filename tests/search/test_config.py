@@ -103,6 +103,7 @@ def test_problems_of_every_kind_are_told_together():
         ({"space": {"a": {**REAL, "high": 0}}}, ["space.a: `low <= high` must hold, but got (low=0.1, high=0)"]),
         ({"space": [1]}, ["space: must be a valid dictionary, but got [1]"]),
         ({"first_points": 3}, ["first_points: must be a valid list, but got 3"]),
+        ({"first_points": ["a"]}, ["first_points.0: must be a valid dictionary, but got 'a'"]),
         (
             {"pruner": {"reduction_factor": 1}},
             ["pruner.reduction_factor: must be greater than or equal to 2, but got 1"],

@@ -1,4 +1,5 @@
 import signal
+from contextlib import suppress
 
 import pytest
 
@@ -26,7 +27,8 @@ def test_a_signal_ends_the_work_with_the_exit_code_that_shells_expect(number, ex
 
 def test_signals_that_come_while_work_ends_are_ignored_and_stay_so():
     steps = []
-    with pytest.raises(Interrupted), interruptible():
+
+    def work():
         try:
             signal.raise_signal(signal.SIGINT)
         finally:
@@ -34,16 +36,30 @@ def test_signals_that_come_while_work_ends_are_ignored_and_stay_so():
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGTERM)
             steps.append("cleaned up")
+
+    with pytest.raises(Interrupted), interruptible():
+        work()
     signal.raise_signal(signal.SIGTERM)
     assert steps == ["clean up", "cleaned up"]
 
 
-def test_no_ordinary_error_handler_swallows_an_interruption():
-    with pytest.raises(Interrupted), interruptible():
-        try:
-            signal.raise_signal(signal.SIGTERM)
-        except Exception:  # noqa: BLE001 - as libraries do
-            pytest.fail("it was swallowed")
+def turn_into_another_error():
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    except Interrupted as interruption:
+        raise SystemError("as native code does") from interruption
+
+
+def swallow():
+    with suppress(BaseException):
+        signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("work", [turn_into_another_error, swallow])
+def test_an_interruption_arrives_whatever_a_library_makes_of_it(work):
+    with pytest.raises(Interrupted) as caught, interruptible():
+        work()
+    assert caught.value.exit_code == 143
 
 
 def test_signals_do_afterwards_what_they_did_before(handlers):

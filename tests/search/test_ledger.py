@@ -168,7 +168,7 @@ def test_a_changed_bit_anywhere_is_refused_or_changes_no_event(closed):
 def test_a_damaged_description_of_the_table_is_refused(closed):
     content = closed.read_bytes()
     found = content.index(b"CREATE TABLE events")
-    closed.write_bytes(content[:found] + b"\xc3" + content[found + 1 :])  # no longer UTF-8
+    closed.write_bytes(content[: found + 2] + b"\xc5" + content[found + 3 :])  # no longer UTF-8
     with pytest.raises(LedgerError, match="must be a readable SQLite file"):
         read_history(closed)
 

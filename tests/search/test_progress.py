@@ -135,6 +135,12 @@ def test_time_that_is_left_is_shown_where_time_is_limited():
     assert "left" not in drawn(study_screen(CONFIG, history()))
 
 
+def test_trials_that_ran_wait_when_no_driver_is_at_work():
+    text = drawn(study_screen(CONFIG, history(), at_work=False))
+    assert "1 completed, 1 pruned, 1 failed, 1 waiting" in text
+    assert "trial 3" not in text
+
+
 def test_an_empty_study_can_be_drawn():
     assert "0 of 4 trials" in drawn(study_screen(CONFIG, history([])))
 

@@ -74,10 +74,9 @@ def test_every_suggestion_lies_in_its_range_and_only_where_its_condition_holds(s
     proposed = points(Optimizer(settings), 30)
     for point in proposed:
         assert all(value in settings.space[name] for name, value in point.items()), point
-        assert list(point) == [name for name in ("rate", "strength", "depth", "batch", "optimizer")] + (
-            ["momentum"] if point["optimizer"] == "sgd" else []
-        )
+        assert set(point) == set(SPACE) - (set() if point["optimizer"] == "sgd" else {"momentum"})
     assert {point["optimizer"] for point in proposed} == {"adam", "sgd"}
+    assert len({str(point) for point in proposed}) == 30
 
 
 def test_both_ends_of_a_range_are_proposed():

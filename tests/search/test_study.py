@@ -154,11 +154,17 @@ def test_a_driver_that_dies_again_and_again_gets_to_the_same_end(tmp_path):
     assert table(tmp_path / "cut.db") == table(tmp_path / "whole.db")
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes"])
-def test_an_extended_study_equals_one_that_was_long_from_the_start(tmp_path, sampler):
-    session(tmp_path / "long.db", config(trials=14, sampler=sampler))
-    for trials in (5, 9, 14):
-        session(tmp_path / "extended.db", config(trials=trials, sampler=sampler))
+@pytest.mark.parametrize(
+    ("sampler", "pruner"),
+    [("tpe", "hyperband"), ("tpe", "successive_halving"), ("random", "none"), ("cmaes", "median"), ("grid", "median")],
+)
+def test_an_extended_study_equals_one_that_was_long_from_the_start(tmp_path, sampler, pruner):
+    def settings(trials):
+        return config(GRID if sampler == "grid" else NUMBERS, trials=trials, sampler=sampler, pruner=pruner)
+
+    session(tmp_path / "long.db", settings(24))
+    for trials in (5, 12, 13, 18, 24):
+        session(tmp_path / "extended.db", settings(trials))
         assert len(table(tmp_path / "extended.db")) == trials
     assert table(tmp_path / "extended.db") == table(tmp_path / "long.db")
 
@@ -224,12 +230,13 @@ def test_a_hyperparameter_is_asked_for_only_where_its_condition_holds(ledger):
     assert all(("momentum" in point) == (point["optimizer"] == "sgd") for point in points)
 
 
-def test_every_trial_has_its_own_seed_and_number(ledger):
+def test_every_trial_has_its_own_number_seed_and_configuration(ledger):
     study = Study(config(trials=20, sampler="random"), ledger)
     requests = [study.ask() for _ in range(21)]
     assert requests.pop() is None
     assert [request.key for request in requests] == [TrialKey(number) for number in range(20)]
     assert len({request.seed for request in requests}) == 20
+    assert len({str(request.parameters) for request in requests}) == 20
 
 
 def test_a_request_says_how_far_an_earlier_session_got(tmp_path):
@@ -589,11 +596,11 @@ def test_what_follows_waits_for_trials_that_run_when_the_time_is_up(clock, ledge
 
 
 def test_nothing_follows_a_search_that_was_stopped(ledger):
-    source, made = then(ledger, consecutive_failures=2)
-    for _ in range(2):
+    source, made = then(ledger, consecutive_failures=3)
+    for _ in range(3):
         source.fail(source.ask().key, "no memory")
-    assert source.ask() is None
-    assert source.stopped.startswith("2 trials in a row failed")
+    assert (source.ask(), source.missing) == (None, 0)
+    assert source.stopped.startswith("3 trials in a row failed")
     assert made == []
 
 

@@ -38,33 +38,26 @@ def test_resnet50_is_cut_where_its_residual_blocks_end():
     assert resnet.blocks[-3:] == ("conv5_block1_out", "conv5_block2_out", "pooled")
 
 
-def build(architecture):
-    import keras
-
-    make = getattr(keras.applications, architecture.keras_name)
-    return make(include_top=False, weights=None, input_shape=(32, 32, 3))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES)
 def test_nothing_goes_around_a_cut(architecture, cpus):
     import keras
 
-    model = build(architecture)
+    make = getattr(keras.applications, architecture.keras_name)
+    model = make(include_top=False, weights=None, input_shape=(32, 32, 3))
     order = [layer.name for layer in model.layers]
-    for unit in ("stage", "block"):
-        cuts = architecture.cuts(unit)[:-1]
+    for cuts in (architecture.stages[:-1], architecture.blocks[:-1]):
         assert [order.index(name) for name in cuts] == sorted(order.index(name) for name in cuts)
-        for name in cuts:
-            # Keras refuses this where another way leads from the images to the output.
-            above = keras.Model(model.get_layer(name).output, model.output)
-            assert 1 < len(above.layers) < len(model.layers), name
+    for name in {*architecture.stages[:-1], *architecture.blocks[:-1]}:
+        # Keras refuses this where another way leads from the images to the output.
+        above = keras.Model(model.get_layer(name).output, model.output)
+        assert 1 < len(above.layers) < len(model.layers), name
 
 
 @pytest.mark.slow
-def test_inside_a_residual_block_is_no_cut(cpus):
+def test_inside_a_residual_block_is_no_cut(networks):
     import keras
 
-    model = build(ARCHITECTURES["resnet50"])
+    model = networks.backbone.model
     with pytest.raises(ValueError, match="not connected"):
         keras.Model(model.get_layer("conv3_block2_1_relu").output, model.output)

@@ -61,9 +61,9 @@ def test_a_warm_network_computes_bit_for_bit_what_a_cold_one_does(networks, part
     assert_identical(run(warm, chosen, parts), cold)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop"])
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop"])  # Adam above
 def test_no_optimizer_remembers_the_trial_before(networks, parts, optimizer):
-    chosen = trial(optimizer, depth=HEAD_ONLY, head_width=4)
+    chosen = trial(optimizer, depth=HEAD_ONLY)
     network = networks.warm(chosen)
     first = run(network, chosen, parts)
     run(network, chosen.model_copy(update=OTHER), parts, seed=2)
@@ -243,8 +243,9 @@ def test_a_step_in_pieces_is_that_of_the_whole_batch(networks, parts, pieces):
             np.testing.assert_allclose(state_in_pieces[name] - first, change, rtol=1e-2, atol=1e-2 * largest)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-@pytest.mark.parametrize("batch_norm", ["frozen", "frozen_prefix"])
+@pytest.mark.parametrize(
+    ("optimizer", "batch_norm"), [("adam", "frozen"), ("sgd", "frozen"), ("adam", "frozen_prefix")]
+)
 def test_a_network_continues_from_its_state_as_if_nothing_had_been(networks, parts, optimizer, batch_norm):
     chosen = trial(optimizer, dropout=0.2)
     network = networks.warm(chosen, batch_norm)
@@ -292,8 +293,8 @@ def test_the_whole_model_saved_and_loaded_safely_gives_the_same_probabilities(ne
 
     from trainable.training import predict
 
-    chosen = trial(learning_rate=1e-5, head_width=5)
-    network = networks.warm(chosen)
+    chosen = trial(learning_rate=1e-5)
+    network = networks.warm(chosen, "frozen_prefix")  # so that statistics move as well
     run(network, chosen, parts)
     images = parts[1].images
     given = predict(network, images)

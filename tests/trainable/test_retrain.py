@@ -11,7 +11,6 @@ from trainable.dataset import ImageSet, concatenate
 from trainable.metrics import operating_point, scores
 from trainable.predict import Classifier
 from trainable.retrain import FinalPaths, retrain, sha256, write_json
-from trainable.settings import ModelSettings
 
 
 @pytest.fixture(scope="module")
@@ -78,49 +77,35 @@ def test_the_description_says_what_must_be_known_to_use_the_model(retrained, rec
 
 @pytest.mark.slow
 def test_the_model_loaded_safely_gives_the_probabilities_of_a_network_trained_on_train_and_validation(
-    retrained, recipe, images
+    retrained, recipe, images, networks, model_settings, tmp_path
 ):
-    from trainable.backbone import Backbone
-    from trainable.network import Network, NetworkKey
     from trainable.training import Task, Training, predict
 
-    backbone = Backbone(recipe.model, 32, recipe.view_seed)
-    network = Network(backbone, NetworkKey.of(recipe.hyperparameters, recipe.model, channels=1, classes=2))
-    everything = concatenate(*images)
-    training = Training(
-        network,
-        recipe.hyperparameters,
-        Task(everything, None, positive=1, view_seed=recipe.view_seed),
-        recipe.seed,
-        recipe.epochs,
-        learning_rates=recipe.learning_rates,
-    )
-    while training.epoch < recipe.epochs:
-        training.run_epoch()
-    expected = predict(network, everything.images)
-    assert np.ptp(expected[:, 0]) > 0.01
-    given = Classifier.load(retrained / "final").probabilities(everything.images)
-    np.testing.assert_allclose(given, expected, rtol=1e-3, atol=1e-5)
-    on_validation = np.load(retrained / "final" / "validation.npy")
-    assert not np.allclose(given[-len(on_validation) :], on_validation, atol=1e-3)
-
-
-@pytest.mark.slow
-def test_retraining_needs_no_test_part_and_without_a_positive_class_leaves_the_threshold(
-    retrained, recipe, weights_file, tmp_path
-):
+    # Nothing but these two parts is there, so nothing else can have been read.
     for part in ("train", "validation"):
         for ending in ("npy", "csv", "json"):
             (tmp_path / f"{part}.{ending}").symlink_to(retrained / "arrays" / f"{part}.{ending}")
-    head_only = recipe.hyperparameters.model_copy(update={"freeze_depth": 5})
-    pretrained = ModelSettings(weights=weights_file)
-    short = replace(recipe, model=pretrained, hyperparameters=head_only, epochs=1, positive=None)
+    head_only = recipe.hyperparameters.model_copy(update={"freeze_depth": 17})
+    quick = replace(recipe, model=model_settings, hyperparameters=head_only, positive=None)
     told = []
-    paths = retrain(short, tmp_path, tmp_path / "final", lambda *progress: told.append(progress))
-    paths.model.unlink()  # 95 MB, and pytest keeps the folders of three runs
-    assert told == [("training on train", 1, 1), ("training on train + validation", 1, 1)]
+    paths = retrain(quick, tmp_path, tmp_path / "final", lambda *progress: told.append(progress))
+    assert told == [(what, n, 2) for what in ("training on train", "training on train + validation") for n in (1, 2)]
     described = json.loads(paths.description.read_text())
     assert (described["positive_class"], described["threshold"]) == (None, 0.5)
+
+    everything = concatenate(*images)
+    network = networks.warm(head_only)
+    task = Task(everything, None, positive=None, view_seed=recipe.view_seed)
+    training = Training(network, head_only, task, recipe.seed, 2, learning_rates=recipe.learning_rates)
+    for _ in range(2):
+        training.run_epoch()
+    expected = predict(network, everything.images)
+    assert np.ptp(expected[:, 0]) > 0.01
+    given = Classifier.load(tmp_path / "final").probabilities(everything.images)
+    paths.model.unlink()  # 95 MB, and pytest keeps the folders of three runs
+    np.testing.assert_allclose(given, expected, rtol=1e-3, atol=1e-5)
+    on_validation = np.load(paths.validation)
+    assert not np.allclose(given[-len(on_validation) :], on_validation, atol=1e-3)
 
 
 def test_a_document_is_written_whole_or_not_at_all(tmp_path):

@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -149,19 +150,23 @@ def test_parameters_of_a_trial_replace_the_fixed_ones(worker, tmp_path):
     assert fixed["loss"] != chosen["loss"]
 
 
-def test_a_diverging_trial_fails_and_the_next_on_the_same_worker_equals_one_on_a_fresh_worker(study, worker, tmp_path):
-    wanted = request((1, 0), epochs=1, freeze_depth=TOP_BLOCK, optimizer="sgd", momentum=0.5)
-    diverging = request(
-        (0, 0), freeze_depth=TOP_BLOCK, optimizer="sgd", momentum=0.5, learning_rate=10.0, batch_size=1, dropout=0.1
-    )
-    started, failed = worker.run(diverging, tmp_path / "used")
+def test_after_a_trial_that_diverged_the_next_one_computes_what_a_network_that_never_did_computes(
+    worker, networks, parts, tmp_path
+):
+    from trainable.training import Task, Training
+
+    same = {"freeze_depth": TOP_BLOCK, "optimizer": "sgd", "augmentation_strength": 0.5}
+    diverging = request((0, 0), **same, learning_rate=10.0, batch_size=1, dropout=0.1)
+    started, failed = worker.run(diverging, tmp_path)
     assert started["kind"] == "started"
     assert failed["kind"] == "failed"
     assert not failed["infeasible"]  # the loss says nothing about how much fits
     assert failed["reason"].startswith("the loss must stay finite, but was ")
     assert "in epoch 1, step " in failed["reason"]
-    fresh = Worker(study)
-    assert metrics(worker.run(wanted, tmp_path / "used")) == metrics(fresh.run(wanted, tmp_path / "fresh"))
+    [after] = metrics(worker.run(request((1, 0), epochs=1, **same), tmp_path))
+    chosen = Hyperparameters(batch_size=8, **same)
+    training = Training(networks.warm(chosen), chosen, Task(*parts, positive=1, view_seed=1), seed=3, epochs=1)
+    assert after == training.run_epoch().metrics
 
 
 def test_a_worker_goes_on_after_a_trial_that_cannot_be(worker, tmp_path):
@@ -214,48 +219,43 @@ def test_a_trial_that_stops_early_says_that_this_was_its_last_epoch(worker, tmp_
 
 
 @pytest.fixture
-def memory_for(monkeypatch):
-    """Makes steps on more than so many images at once run out of memory; tells which were tried."""
+def memory(monkeypatch):
+    """How many `images` at once a step may have before memory runs out; and how often steps were `tried` in pieces."""
     from trainable.network import Network
 
-    step = Network.step
+    step, memory = Network.step, SimpleNamespace(images=1000, tried=[])
 
-    def limit(images):
-        tried = []
+    def limited(network, inputs, labels, weights, dropout_seed, pieces=1):
+        memory.tried.append(pieces)
+        if len(labels) / pieces > memory.images:
+            raise MemoryError
+        return step(network, inputs, labels, weights, dropout_seed, pieces)
 
-        def limited(network, inputs, labels, weights, dropout_seed, pieces=1):
-            tried.append(pieces)
-            if len(labels) / pieces > images:
-                raise MemoryError
-            return step(network, inputs, labels, weights, dropout_seed, pieces)
-
-        monkeypatch.setattr(Network, "step", limited)
-        return tried
-
-    return limit
+    monkeypatch.setattr(Network, "step", limited)
+    return memory
 
 
-def test_a_batch_that_does_not_fit_into_memory_is_computed_in_halves(study, worker, memory_for, tmp_path):
+def test_when_memory_runs_out_batches_are_halved_then_the_trial_is_infeasible_and_its_worker_ends(
+    study, worker, memory, tmp_path
+):
     whole = worker.run(request(), tmp_path / "whole")
-    fresh = Worker(study)
-    tried = memory_for(4)
-    halves = fresh.run(request(), tmp_path / "halves")
-    assert tried[:3] == [1, 2, 2]
-    assert set(tried[1:]) == {2}
-    assert [message["kind"] for message in halves] == ["started", "epoch", "epoch"]
-    for one, other in zip(metrics(halves), metrics(whole), strict=True):
-        assert one == pytest.approx(other, rel=1e-3)
+    memory.images, memory.tried = 4, []
+    short_of_memory = Worker(study)
+    short_of_memory.begin(request(), tmp_path / "halves")
+    assert short_of_memory.step()["kind"] == "started"
+    epoch = short_of_memory.step()
+    assert memory.tried[0] == 1
+    assert set(memory.tried[1:]) == {2}
+    assert epoch["epoch"] == 1
+    assert epoch["metrics"] == pytest.approx(whole[1]["metrics"], rel=1e-3)
     assert "out of memory in epoch 1: batches are now computed in halves" in (tmp_path / "halves/0/log.txt").read_text()
-    with pytest.raises(WorkerEnded):  # what is left of its memory is in pieces
-        fresh.begin(request((1, 0)), tmp_path / "halves")
 
-
-def test_a_trial_too_large_even_in_halves_fails_as_infeasible(study, memory_for, tmp_path):
-    memory_for(3)
-    _, failed = Worker(study).run(request(), tmp_path)
-    assert failed["kind"] == "failed"
-    assert failed["infeasible"] is True
-    assert failed["reason"] == "a batch of 8 must fit into memory, but even half of it did not in epoch 1"
+    memory.images = 3
+    failed = short_of_memory.step()
+    assert (failed["kind"], failed["infeasible"]) == ("failed", True)
+    assert failed["reason"] == "a batch of 8 must fit into memory, but even half of it did not in epoch 2"
+    with pytest.raises(WorkerEnded):
+        short_of_memory.begin(request((1, 0)), tmp_path)
 
 
 @pytest.mark.parametrize(

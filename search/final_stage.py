@@ -1,0 +1,243 @@
+"""From the search's end to a usable model: winner, best.yaml, retraining, the test set.
+
+With `cli.py` the only module that sees all three packages; imports what a step needs when it runs.
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.config import StudyConfig, differences
+from search.console import near
+from search.errors import ConfigurationError
+from search.paths import StudyPaths, find_run
+from trainable import ImageTrainable
+
+if TYPE_CHECKING:
+    from search.driver import Session
+    from search.history import History
+    from search.progress import View
+
+
+def finish(session: "Session") -> None:
+    """From a finished search to test figures; what was done for the same winner is not done again."""
+    paths = session.paths
+    name_winner(session)
+    if _otherwise(exported(paths), paths.final) != []:
+        retrain_exported(paths.best, paths.root, session.view)
+    if not is_evaluated(paths, session.history):
+        open_test_set(paths, session.ledger, session.view)
+
+
+def choose_finalists(session: "Session") -> "Callable[[History], list[int]]":
+    """Chooses the trials to run again from a finished search."""
+    from analysis.selection import finalists
+
+    config = session.config
+
+    def choose(history: "History") -> list[int]:
+        best = finalists(history.search_trials(), config.objective, config.final.finalists)
+        return [trial.number for trial in best]
+
+    return choose
+
+
+def name_winner(session: "Session") -> None:
+    """Choose among the finalists by their reruns, write best.yaml."""
+    from analysis.export import export_trial
+    from analysis.selection import choose_winner
+
+    session.note("winner", asdict(choose_winner(session.history, session.config)))
+    export_trial(str(session.paths.root), None, None)
+
+
+def retrain_file(path: Path, view: "View") -> Path:
+    """Train an exported configuration: in its run, or in a folder of its own where it was copied to."""
+    from search.lock import exclusive
+
+    StudyConfig.load(path, (), ImageTrainable.sections)
+    beside = StudyPaths(path.absolute().parent)
+    folder = beside if beside.ledger.exists() else StudyPaths(path.absolute().with_suffix(""))
+    folder.root.mkdir(exist_ok=True)
+    with exclusive(folder.lock), view:
+        retrain_exported(path, folder.root, view)
+    return folder.final
+
+
+def retrain_exported(best: Path, folder: Path, view: "View") -> None:
+    """Train what an exported configuration says into `folder/final`."""
+    from trainable.retrain import Recipe, retrain
+
+    config: Any = StudyConfig.load(best, (), ImageTrainable.sections)
+    prepared = ImageTrainable().prepare(config, {}, folder, view.preparing)
+    _check_same_images(config, prepared, StudyPaths(folder))
+    view.preparing("building the network", 0, 1)
+    use_this_machine(config.resources.gpus_per_trial)
+    plan = _plan(config)
+    recipe = Recipe(
+        model=config.model,
+        hyperparameters=config.training,
+        epochs=plan["epochs"],
+        learning_rates=_record(config, "trial").get("learning_rates", []),
+        seed=plan["seed"],
+        view_seed=config.seed,
+        positive=prepared.context["positive"],
+        colour=config.data.colour,
+    )
+    retrain(recipe, folder / "arrays", folder / "final", view.preparing)
+
+
+def _plan(config: Any) -> dict[str, Any]:
+    """What an exported configuration has in common with the description of the model that it was trained into."""
+    from search.sampling import derive_seed
+
+    return {
+        "architecture": config.model.architecture,
+        "image_size": config.data.image_size,
+        "colour": config.data.colour,
+        "epochs": _record(config, "trial").get("best_epoch") or config.budget.epochs,
+        "seed": derive_seed(config.seed, "final"),
+        "hyperparameters": config.training.model_dump(mode="json"),
+    }
+
+
+def _record(config: StudyConfig, part: str) -> dict[str, Any]:
+    found = (config.record or {}).get(part)
+    return found if isinstance(found, dict) else {}
+
+
+def exported(paths: StudyPaths) -> Any:
+    """The configuration in best.yaml, with its sections typed."""
+    if not paths.best.exists():
+        raise ConfigurationError(
+            f"{near(paths.best)}: must be there, but no winner is named yet; `thawline retrain {near(paths.root)}` does"
+        )
+    return StudyConfig.load(paths.best, (), ImageTrainable.sections)
+
+
+def _describe(final: Path) -> dict[str, Any]:
+    """What is known of the trained model in `final`; empty when there is none."""
+    from trainable.predict import read_description
+
+    try:
+        return read_description(final)
+    except (OSError, ValueError):
+        return {}
+
+
+def _otherwise(config: StudyConfig, final: Path) -> list[str] | None:
+    """How the model in `final` was trained otherwise than the configuration says; None when there is no model."""
+    plan, described = _plan(config), _describe(final)
+    if not described or not (final / "model.keras").exists():
+        return None
+    return differences({key: described.get(key) for key in plan}, plan)
+
+
+def is_evaluated(paths: StudyPaths, history: "History") -> bool:
+    """Whether the test scores that are there are those of the model that is there."""
+    opened, model = history.note("test_opened") or {}, _describe(paths.final)
+    try:
+        scores = json.loads((paths.final / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    noted = [opened.get("model_sha256"), opened.get("times")]
+    return noted == [model.get("sha256"), scores.get("test_opened", {}).get("times")]
+
+
+def open_test_set(paths: StudyPaths, ledger: Any, view: "View") -> None:
+    """Score the model on the test images, after the ledger says that they are opened; figures and model card."""
+    from analysis.figures import draw_evaluation
+    from analysis.model_card import write_model_card
+    from search.events import Noted
+    from trainable.evaluate import evaluate
+
+    config = exported(paths)
+    _check_test_can_open(config, paths)
+    opened = 1 + sum(note.topic == "test_opened" for note in ledger.history.notes)
+    at = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "times": opened}
+    view.preparing("evaluating", 0, 1)
+    use_this_machine(config.resources.gpus_per_trial)
+    ledger.append(Noted("test_opened", {**at, "model_sha256": _describe(paths.final)["sha256"]}))
+    trial = _record(config, "trial")
+    facts = {
+        "study": paths.root.name,
+        "test_opened": at,
+        "trial": trial,
+        "best_epoch": trial.get("best_epoch", config.budget.epochs),
+    }
+    evaluate(config.data, paths.root, facts, config.seed, view.preparing)
+    draw_evaluation(paths.final)
+    write_model_card(paths.final, _card_facts(paths, config))
+    view.preparing("evaluating", 1, 1)
+
+
+def _check_test_can_open(config: Any, paths: StudyPaths) -> None:
+    """That all is there which `evaluate` needs, before it is written down that the test set was opened."""
+    from trainable.split import read_split
+
+    run, final = near(paths.root), near(paths.final)
+    otherwise = _otherwise(config, paths.final)
+    if otherwise is None:
+        raise ConfigurationError(
+            f"{final}: must hold a trained model, but has none; `thawline retrain {run}` trains it"
+        )
+    if otherwise:
+        problem = f"{final}: must hold the model that {near(paths.best)} describes, but its model was trained otherwise"
+        raise ConfigurationError([f"{problem}; `thawline retrain {run}` trains it anew:", *otherwise])
+    if not any(row.part == "test" for row in read_split(paths.split)):
+        raise ConfigurationError(f"{near(paths.split)}: must give the part `test` images, but gives it none")
+
+
+def _card_facts(paths: StudyPaths, config: Any) -> dict[str, Any]:
+    record = config.record
+    groups = config.data.groups if isinstance(config.data.groups, str) else "given with the images"
+    return {
+        "study": paths.root.name,
+        "data": {
+            "fingerprint": record["data"]["fingerprint"],
+            "groups": groups,
+            "image_size": config.data.image_size,
+            "colour": config.data.colour,
+        },
+        "model": {**config.model.model_dump(mode="json"), "weights_sha256": record.get("weights_sha256")},
+        "training": {"epochs": record["trial"]["best_epoch"], "seed": config.seed},
+        "versions": record["versions"],
+    }
+
+
+def _check_same_images(config: StudyConfig, prepared: Any, paths: StudyPaths) -> None:
+    wanted = _record(config, "data").get("fingerprint")
+    came = prepared.record["data"]["fingerprint"]
+    if wanted and wanted != came:
+        if not paths.ledger.exists():
+            paths.split.unlink(missing_ok=True)  # of the wrong images, in a folder that is not a run's
+        raise ConfigurationError(
+            f"data: the configuration was found on images with fingerprint {wanted}, but these have {came}"
+        )
+
+
+def model_folder(model: str) -> Path:
+    """The folder `final` of a run, or the one that a model lies in."""
+    path = Path(model)
+    if path.suffix == ".keras" or (path / "model.json").is_file():
+        return path
+    run = find_run(model)
+    if not (run.final / "model.json").is_file():
+        raise ConfigurationError(
+            f"{model}: must have a trained model, but has none; `thawline retrain {model}` trains it"
+        )
+    return run.final
+
+
+def use_this_machine(gpus: float) -> None:
+    """TensorFlow with all cores, and one GPU where trials used any."""
+    from trainable.devices import apply_devices, plan_devices, visible_gpus
+
+    with suppress(RuntimeError):  # it runs already, with these settings
+        apply_devices(plan_devices(os.cpu_count() or 1, min(1, math.ceil(gpus)), visible_gpus()))
