@@ -6,10 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from analysis.selection import choose_winner, learning_rates
-from search.config import Objective, StudyConfig
+from search.config import Objective, StudyConfig, to_yaml
 from search.errors import ConfigurationError
 from search.events import TrialKey
 from search.history import History, TrialRecord
@@ -122,16 +120,8 @@ def _known(value: Any) -> bool:
     return value is not None and not (isinstance(value, float) and math.isnan(value))
 
 
-class _PlainDumper(yaml.SafeDumper):
-    """YAML without anchors, which `StudyConfig.load` refuses, even where one value stands in two places."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
 def _to_yaml(document: Mapping[str, Any]) -> str:
-    body = yaml.dump(document, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True, width=120)
-    return "".join(f"# {line}\n" for line in _heading(document)) + body
+    return "".join(f"# {line}\n" for line in _heading(document)) + to_yaml(document)
 
 
 def _heading(document: Mapping[str, Any]) -> list[str]:

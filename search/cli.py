@@ -21,6 +21,7 @@ from search.console import complain, near, say, show_best, show_data_check, show
 from search.errors import ConfigurationError, LedgerError, StudyStopped
 from search.final_stage import (
     choose_finalists,
+    exported,
     finish,
     model_folder,
     name_winner,
@@ -321,6 +322,7 @@ def evaluate(run: Run, quiet: Quiet = False) -> None:
     from search.lock import exclusive
 
     paths = find_run(run)
+    exported(paths)  # without it nothing is opened, the ledger included
     with exclusive(paths.lock), Ledger(paths.ledger) as ledger, _view(quiet) as view:
         ledger.listeners.append(view.happened)
         open_test_set(paths, ledger, view)

@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS events (
     elapsed REAL NOT NULL,     -- seconds since this session began, from a clock that never steps back
     kind TEXT NOT NULL,
     body TEXT NOT NULL,        -- JSON
-    checksum INTEGER NOT NULL  -- crc32 of "kind body"
+    checksum INTEGER NOT NULL  -- crc32 of "elapsed kind body"
 ) STRICT
 """
 
@@ -65,7 +65,8 @@ class Ledger:
         """
         elapsed = time.monotonic() - self._began
         rows = [
-            (time.time(), elapsed, event.kind, body := to_json(event), _checksum(event.kind, body)) for event in events
+            (time.time(), elapsed, event.kind, body := to_json(event), _checksum(elapsed, event.kind, body))
+            for event in events
         ]
         try:
             with self._database:
@@ -159,7 +160,7 @@ def _events(database: sqlite3.Connection, path: Path) -> Iterator[tuple[float, E
         for sequence, elapsed, kind, body, checksum in database.execute(
             "SELECT sequence, elapsed, kind, body, checksum FROM events ORDER BY sequence"
         ):
-            if _checksum(kind, body) != checksum:
+            if _checksum(elapsed, kind, body) != checksum:
                 raise LedgerError(
                     f"{path}: event {sequence} must match its checksum, but does not: the file is damaged"
                 )
@@ -168,5 +169,5 @@ def _events(database: sqlite3.Connection, path: Path) -> Iterator[tuple[float, E
         raise LedgerError(f"{path}: must be a readable ledger, but {error}") from error
 
 
-def _checksum(kind: str, body: str) -> int:
-    return zlib.crc32(f"{kind} {body}".encode())
+def _checksum(elapsed: float, kind: str, body: str) -> int:
+    return zlib.crc32(f"{elapsed!r} {kind} {body}".encode())

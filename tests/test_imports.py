@@ -61,7 +61,11 @@ def test_trainable_knows_of_neither_sibling():
 
 
 def test_only_the_command_line_joins_the_packages():
-    assert {hit for hit in _imports("search", without=["cli.py", "final_stage.py"]) if _top(hit[1]) in ("trainable", "analysis")} == set()
+    assert {
+        hit
+        for hit in _imports("search", without=["cli.py", "final_stage.py"])
+        if _top(hit[1]) in ("trainable", "analysis")
+    } == set()
 
 
 def test_analysis_knows_a_study_only_by_what_describes_it():

@@ -1,4 +1,6 @@
-"""The promise of the ledger on real networks: the same seed on one worker gives the same table, killed in between or not."""
+"""The promise of the ledger on real networks: the same seed on one worker gives the same table, killed in between or
+not.
+"""
 
 import os
 import signal

@@ -77,6 +77,12 @@ class Backbone:
         """Shape of what a cut passes on for one image."""
         return tuple(self._cut(depth).shape[1:])
 
+    def operations(self, depth: int) -> float:
+        """Floating-point operations that the prefix takes for one image: two per weight and place it is applied at."""
+        layers = self.prefix(depth).layers if depth else []
+        convolutions = (layer for layer in layers if hasattr(layer, "kernel"))
+        return float(sum(2 * np.prod(layer.kernel.shape) * np.prod(layer.output.shape[1:3]) for layer in convolutions))
+
     def output_dtype(self, depth: int) -> str:
         """Of what the prefix gives: float32 for images, else the precision policy's compute type."""
         return "float32" if depth == 0 else self._cut(depth).dtype

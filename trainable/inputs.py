@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainable.augmentation import apply_view, draw_view
-from trainable.features import CHUNK, FeatureKey, FeatureStore, worth_keeping
+from trainable.features import CHUNK, CPU_SPEED, FeatureKey, FeatureStore, worth_keeping
 from trainable.hyperparameters import Hyperparameters
 from trainable.network import Network
 
@@ -22,12 +22,15 @@ class Keeping:
 
     Attributes:
         identity: Of images, weights, architecture and precision; part of every file's key.
+        speed: Operations per second that a worker is counted on for. A figure, not a measurement at run time, because
+            computing features in other batches moves last bits, and a study must not depend on how busy a machine is.
     """
 
     store: FeatureStore
     identity: str
     policy: Literal["off", "auto", "all"]
     dtype: str = "float32"
+    speed: float = CPU_SPEED
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class Inputs:
         size = int(np.prod(network.input_shape)) * np.dtype(keeping.dtype).itemsize
         key = self._key(keeping, pictures, view)
         wanted = keeping.store.has(key) or worth_keeping(
-            keeping.policy, network.prefix_seconds(pictures.images), size, sure_of_reuse
+            keeping.policy, network.backbone.operations(network.cut) / keeping.speed, size, sure_of_reuse
         )
         if not wanted:
             return None

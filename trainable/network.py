@@ -5,7 +5,6 @@ these are variables. A new trial only resets values, so it starts in millisecond
 network would.
 """
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,6 @@ from trainable.backbone import Backbone
 from trainable.hyperparameters import Hyperparameters
 from trainable.settings import ModelSettings
 
-PROBED = 32  # images that a measurement of the prefix takes
 Arrays = dict[str, np.ndarray]
 
 
@@ -63,7 +61,6 @@ class Network:
         self._backbone_optimizer = _optimizer(key, self._backbone_weights)
         self._head_optimizer = _optimizer(key, self._head_weights)
         self._continued: dict[int, Any] = {}
-        self._prefix_seconds: float | None = None
         self._inputs_dtype = backbone.output_dtype(self.cut)
         self._dropout = tf.Variable(0.0, trainable=False)
         self._label_smoothing = tf.Variable(0.0, trainable=False)
@@ -128,16 +125,6 @@ class Network:
             model = self.backbone.between(depth, self.cut)
             self._continued[depth] = tf.function(lambda x: model(x, training=False), [spec], jit_compile=self.key.xla)
         return self._continued[depth](tf.cast(features, self.backbone.output_dtype(depth)))
-
-    def prefix_seconds(self, images: np.ndarray) -> float:
-        """Measured seconds that `prefix` takes for one image; measured once, on some of these."""
-        if self._prefix_seconds is None:
-            some = images[:PROBED]
-            self.prefix(some)  # the first call traces
-            began = time.perf_counter()
-            np.asarray(self.prefix(some))
-            self._prefix_seconds = (time.perf_counter() - began) / len(some)
-        return self._prefix_seconds
 
     def step(
         self, inputs: Any, labels: np.ndarray, weights: np.ndarray, dropout_seed: tuple[int, int], pieces: int = 1

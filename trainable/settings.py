@@ -95,7 +95,7 @@ class ModelSettings(Section):
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     """Keras precision policy."""
     features: Literal["off", "auto", "all"] = "auto"
-    """Whether outputs of the frozen part are kept and shared between trials; `auto`: where that is measured to pay."""
+    """Whether outputs of the frozen part are kept and shared between trials; `auto`: where that pays."""
     features_dtype: Literal["float32", "float16"] = "float32"
     """How they are kept; float16 halves the bytes and rounds."""
     features_gigabytes: Annotated[float, Field(gt=0)] = 20.0

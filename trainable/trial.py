@@ -148,7 +148,7 @@ class Workshop:
         apply_devices(plan_devices(study["cpus"], study["gpus"], visible_gpus()))
         from trainable.backbone import Backbone  # TensorFlow starts here, under the limits just set
         from trainable.dataset import ImageSet
-        from trainable.features import FeatureStore
+        from trainable.features import CPU_SPEED, GPU_SPEED, FeatureStore
         from trainable.inputs import Keeping
         from trainable.training import Task
 
@@ -163,7 +163,8 @@ class Workshop:
             view_seed=study["seed"],
         )
         store = FeatureStore(Path(study["features"]), int(self.model.features_gigabytes * 1e9))
-        self._keeping = Keeping(store, study["identity"], self.model.features, self.model.features_dtype)
+        speed = GPU_SPEED * study["gpus"] if study["gpus"] else CPU_SPEED * study["cpus"]
+        self._keeping = Keeping(store, study["identity"], self.model.features, self.model.features_dtype, speed)
         image_size = self.task.train.images.shape[1]
         self.backbone = Backbone(self.model, image_size, study["seed"])
         self._networks: OrderedDict[Any, Any] = OrderedDict()

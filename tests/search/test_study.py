@@ -620,3 +620,43 @@ def test_a_search_and_its_reruns_killed_between_any_events_end_as_if_they_had_no
     assert sessions > 3
     assert table(tmp_path / "cut.db") == table(tmp_path / "whole.db")
     assert len(table(tmp_path / "cut.db")) == 6 + 4
+
+
+@pytest.mark.parametrize(("infeasible", "expected"), [(True, range(1, 20)), (False, range(40, 61))])
+def test_the_sampler_keeps_away_only_from_failures_that_do_not_fit(ledger, infeasible, expected):
+    space = {"rate": {"type": "float", "low": 0, "high": 1}}
+    study = Study(config(space, trials=60), ledger)
+    failed = 0
+    for _ in range(60):
+        request = study.ask()
+        if request.parameters["rate"] > 0.5:
+            failed += 1
+            study.fail(request.key, "a batch must fit into memory", infeasible)
+            study._failures_in_a_row = 0
+        else:
+            report(study, request, *[0.5] * 9)
+    assert failed in expected
+    assert [t.status for t in ledger.history.search_trials()].count("failed") == failed
+
+
+def test_what_does_not_fit_is_still_known_when_the_study_is_opened_again(tmp_path):
+    with opened(tmp_path / "study.db") as first:
+        study = Study(config(), first)
+        study.fail(study.ask().key, "too large", infeasible=True)
+        expected = study.ask().parameters
+    with opened(tmp_path / "study.db") as second:
+        again = Study(config(), second)
+        told = again._optimizer._study.get_trials()[0]
+        assert (told.state.name, told.constraints) == ("PRUNED", {"memory": 1.0})
+        assert again.ask().parameters == expected
+
+
+def test_a_trial_lost_before_a_worker_took_it_is_not_charged_but_not_endless_either(ledger):
+    study = Study(config(retries=0), ledger)
+    request = study.ask()
+    for _ in range(20):
+        study.lost(request.key, "its worker made room", began=False)
+        assert study.ask().key == request.key
+    study.lost(request.key, "its worker made room", began=False)
+    [trial] = ledger.history.search_trials()
+    assert (trial.status, trial.reason) == ("failed", "its worker died 21 times, the last time: its worker made room")
