@@ -63,11 +63,8 @@ def main() -> None:
             ratios = [one / other for one, other in zip(computed, kept, strict=True)]
             size = sum(path.stat().st_size for path in Path(folder).glob("*.npy")) / 1e6
             spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-            print(
-                f"{depth:5} {statistics.median(computed):11.2f} {first:8.2f} {statistics.median(kept):7.2f}  {spread:22} "
-                f"{size:6.0f}",
-                flush=True,
-            )
+            times = f"{statistics.median(computed):11.2f} {first:8.2f} {statistics.median(kept):7.2f}"
+            print(f"{depth:5} {times}  {spread:22} {size:6.0f}", flush=True)
 
 
 if __name__ == "__main__":

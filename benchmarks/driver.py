@@ -122,12 +122,12 @@ def main() -> None:
         return
     measured: dict[str, list[float]] = {"thawline": [], "stock": []}
     for round_number in range(arguments.rounds):
-        for name in measured:
+        for name, values in measured.items():
             command = [sys.executable, __file__, "--one", name, "--trials", str(arguments.trials)]
             output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=1800).stdout
             seconds = float(output.split("SECONDS ")[1])
-            measured[name].append(1000 * seconds / arguments.trials)
-            print(f"round {round_number + 1}: {name} {measured[name][-1]:.1f} ms per trial", flush=True)
+            values.append(1000 * seconds / arguments.trials)
+            print(f"round {round_number + 1}: {name} {values[-1]:.1f} ms per trial", flush=True)
     for name, values in measured.items():
         print(f"{name}: median {statistics.median(values):.1f} ms per trial ({min(values):.1f} to {max(values):.1f})")
     ratios = [ours / theirs for ours, theirs in zip(measured["thawline"], measured["stock"], strict=True)]

@@ -25,7 +25,8 @@ def refuse(array):
 def test_features_are_built_once_and_found_by_every_later_store(tmp_path: Path):
     first = FeatureStore(tmp_path, 10**6).get(KEY, SHAPE, fill)
     second = FeatureStore(tmp_path, 10**6).get(KEY, SHAPE, refuse)
-    assert first is not None and second is not None
+    assert first is not None
+    assert second is not None
     assert second[69, 1, 2] == 419
     assert np.array_equal(first, second)
 
@@ -54,13 +55,15 @@ def test_a_flipped_bit_is_found_when_a_process_first_opens_the_file(tmp_path: Pa
     content[-5] ^= 1
     path.write_bytes(content)
     again = FeatureStore(tmp_path, 10**6).get(KEY, SHAPE, fill)
-    assert again is not None and again[69, 1, 1] == 418
+    assert again is not None
+    assert again[69, 1, 1] == 418
 
 
 def test_a_file_of_another_shape_is_built_again(tmp_path: Path):
     FeatureStore(tmp_path, 10**6).get(KEY, (3, 2), fill)
     found = FeatureStore(tmp_path, 10**6).get(KEY, SHAPE, fill)
-    assert found is not None and found.shape == SHAPE
+    assert found is not None
+    assert found.shape == SHAPE
 
 
 def test_a_build_that_fails_leaves_nothing_under_the_final_name(tmp_path: Path):
@@ -102,7 +105,8 @@ def test_deleting_the_store_at_any_time_costs_only_a_rebuild(tmp_path: Path):
     for path in tmp_path.iterdir():
         path.unlink()
     again = store.get(KEY, SHAPE, fill)
-    assert mapped is not None and again is not None
+    assert mapped is not None
+    assert again is not None
     assert mapped[69, 1, 2] == again[69, 1, 2] == 419
 
 
