@@ -7,7 +7,6 @@ vouch for is passed over. Arrays are `.npz` without pickles: nothing in a checkp
 
 import hashlib
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from trainable.whole_file import flush_to_disk
 
 KEPT = 2  # the newest may be damaged; the one before it costs one epoch
 
@@ -49,11 +50,11 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> int:
         manifest = {path.name: _fingerprint(path) for path in sorted(temporary.iterdir())}
         (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         for path in (*temporary.iterdir(), temporary):
-            _flush(path)
+            flush_to_disk(path)
         final = folder / f"{checkpoint.epoch:06d}"
         shutil.rmtree(final, ignore_errors=True)  # only ever one that is damaged or of an epoch done again
         temporary.rename(final)
-        _flush(folder)
+        flush_to_disk(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     _remove_old(folder)
@@ -97,11 +98,3 @@ def _remove_old(folder: Path) -> None:
 def _fingerprint(path: Path) -> dict[str, Any]:
     with path.open("rb") as stream:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

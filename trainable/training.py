@@ -4,7 +4,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -145,9 +145,9 @@ class Training:
         """All that `restore` needs, after the epoch just done."""
         values = {
             "learning_rate": self.network.learning_rate,
-            "plateau": vars(self._plateau),
-            "stopping": vars(self._stopping),
-            "history": self.history,
+            "plateau": asdict(self._plateau),
+            "stopping": asdict(self._stopping),
+            "history": list(self.history),
         }
         return Checkpoint(self.epoch, self.network.state(), values)
 

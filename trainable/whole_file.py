@@ -20,9 +20,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name[:32]}.{uuid.uuid4().hex}.tmp")
     try:
         yield temporary
-        _flush_to_disk(temporary)
+        flush_to_disk(temporary)
         os.replace(temporary, path)
-        _flush_to_disk(path.parent)
+        flush_to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -56,7 +56,8 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     return [dict(zip(header, row, strict=True)) for row in rows if row]
 
 
-def _flush_to_disk(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
+    """Make a file, or a rename in a folder, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -7,7 +7,7 @@ import pytest
 from trainable.dataset import ImageSet
 from trainable.hyperparameters import Hyperparameters
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cpus")]
 
 
 @pytest.fixture(scope="module")

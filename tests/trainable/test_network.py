@@ -166,10 +166,14 @@ def test_dropout_drops_its_share_of_features_and_makes_up_for_it(networks, parts
     assert not np.array_equal(given, other)
 
 
-def changes(network, chosen, parts):
-    """By name, what one step adds to each weight."""
+def changes(network, chosen, parts, biases=0.0):
+    """By name, what one step adds to each weight; biases begin at the given value."""
     network.reset(chosen, seed=1)
-    before = network.state()
+    before = {
+        name: np.full_like(value, biases) if value.ndim == 1 and "optimizer" not in name else value
+        for name, value in network.state().items()
+    }
+    network.load(before)
     steps_of(network, chosen, parts, [0])
     return {name: value - before[name] for name, value in network.state().items() if "optimizer" not in name}
 
@@ -212,7 +216,7 @@ def test_weight_decay_shrinks_kernels_apart_from_the_gradient_and_spares_biases(
     network = networks.warm(plain)
     network.reset(plain, seed=1)
     first = network.state()
-    without, shrunk = changes(network, plain, parts), changes(network, decayed, parts)
+    without, shrunk = (changes(network, each, parts, biases=0.5) for each in (plain, decayed))
     for name, change in without.items():
         rate = 0.01 if name.startswith("head") else 0.005
         expected = -rate * 0.1 * first[name] if first[name].ndim > 1 else np.zeros_like(first[name])

@@ -241,6 +241,33 @@ def test_epochs_see_new_views_or_cycle_through_a_finite_number(new_training):
     assert len(set(losses(augmentation_strength=0.0))) == 1
 
 
+def test_every_epoch_takes_every_image_once_in_an_order_of_its_own(new_training, parts, monkeypatch):
+    from trainable.network import Network
+
+    step, taken = Network.step, []
+
+    def recorded(network, inputs, labels, *others):
+        taken.extend(labels.tolist())
+        return step(network, inputs, labels, *others)
+
+    monkeypatch.setattr(Network, "step", recorded)
+    count = len(parts[0])
+    orders = []
+    for _ in range(2):
+        taken.clear()
+        run(new_training(settings(batch_size=1), epochs=2))
+        orders.append((taken[:count], taken[count:]))
+    first, second = orders[0]
+    assert orders[1] == orders[0]
+    assert sorted(first) == sorted(second) == sorted(parts[0].labels.tolist())
+    assert first != second
+
+
+def test_every_epoch_drops_other_features(new_training):
+    chosen = settings(augmentation_strength=0, learning_rate=1e-12, batch_size=64, dropout=0.5)
+    assert len({round(result.metrics["loss"], 4) for result in run(new_training(chosen))}) == 3
+
+
 def test_a_prediction_does_not_depend_on_the_batch_size(networks, parts):
     from trainable.training import predict
 
