@@ -104,9 +104,9 @@ def _exit_code() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        if error.filename is None:
+        if error.strerror is None:
             raise
-        complain("stopped", f"{error.filename}: {error.strerror}")
+        complain("stopped", f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
         return 1
     except Exception as error:
         if hasattr(error, "exit_code") and hasattr(error, "show"):  # click's own usage errors

@@ -86,9 +86,9 @@ def find_run(run: str | Path, storage: Path = Path("runs")) -> StudyPaths:
     Raises:
         ConfigurationError: when neither holds a study, naming the runs that exist.
     """
-    for folder in (Path(run), storage / run):
-        if (folder / "study.yaml").is_file():
-            return StudyPaths(folder.resolve())
+    found = [folder for folder in (Path(run), storage / run) if (folder / "study.yaml").is_file()]
+    if found:  # a folder of images, say, may have the run's name and a study file in it
+        return StudyPaths(next((folder for folder in found if (folder / "study.db").is_file()), found[0]).resolve())
     known = sorted(path.parent.name for path in storage.glob("*/study.yaml"))
     raise ConfigurationError(
         f"{run}: must be a run folder or the name of one under {storage}/, but there is no study.yaml in it; "
