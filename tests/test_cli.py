@@ -178,6 +178,12 @@ def test_status_shows_the_budget_the_best_the_failure_and_the_disk(run_folder, t
     assert best[2:4] == ["1/2", "0.8000"]
 
 
+def test_a_folder_with_the_name_of_a_run_and_a_study_file_is_not_taken_for_it(run_folder, here, thawline):
+    (here / "lungs").mkdir()
+    (here / "lungs" / "study.yaml").write_text("data: {path: images}", encoding="utf-8")
+    assert "4 of 8 trials" in thawline("status", "lungs")[1]
+
+
 def test_status_names_a_driver_at_work_and_counts_what_an_earlier_one_left(run_folder, thawline):
     with Ledger(run_folder.ledger) as ledger:
         ledger.append(Asked(4, POINTS[0], seed=4), Started(4))
