@@ -19,7 +19,7 @@ LOCK_LINES = [
     if line and not line.startswith("#")
 ]
 # Extras that the lock leaves out: they are large, or need hardware, and no test needs them.
-UNLOCKED = {"cuda", "dicom", "onnx", "mlflow", "dashboard", "gp"}
+UNLOCKED = {"cuda", "onnx", "mlflow", "dashboard", "gp"}
 
 
 def _locked():
