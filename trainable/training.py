@@ -5,7 +5,8 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,11 +36,23 @@ class Task:
     positive: int | None
     view_seed: int
 
-    def pictures(self, part: Literal["train", "validation"]) -> Pictures:
-        """The images of one part, to be fed to a network."""
-        images = self.train if part == "train" else self.validation
-        if images is None:
+    @cached_property
+    def training_pictures(self) -> Pictures:
+        """The training images, to be fed to a network; made once for all trials, because every file name is hashed."""
+        return self._pictures("train", self.train)
+
+    @cached_property
+    def validation_pictures(self) -> Pictures:
+        """The validation images, likewise.
+
+        Raises:
+            ValueError: when there are none.
+        """
+        if self.validation is None:
             raise ValueError("there are no validation images")
+        return self._pictures("validation", self.validation)
+
+    def _pictures(self, part: str, images: ImageSet) -> Pictures:
         return Pictures(part, images.images, image_keys(images.files), self.view_seed)
 
 
@@ -125,7 +138,6 @@ class Training:
         self._class_weights = class_weights(self.task.train.labels, self.network.key.classes, chosen.class_weights)
         self._step_seconds = 0.0
         self._inputs = Inputs(self.network, chosen, self.keeping)
-        self._pictures = self.task.pictures("train")
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue after the checkpoint's epoch.
@@ -182,7 +194,7 @@ class Training:
     def _train(self, epoch: int) -> dict[str, float]:
         labels = self.task.train.labels
         order = np.random.default_rng([self.seed, epoch]).permutation(len(labels))
-        take = self._inputs.training(self._pictures, epoch)
+        take = self._inputs.training(self.task.training_pictures, epoch)
         probabilities = np.empty((len(labels), self.network.key.classes), np.float32)
         began = time.perf_counter()
         for step, batch in enumerate(batches(order, self.hyperparameters.batch_size)):
@@ -200,8 +212,9 @@ class Training:
         return scores(labels, probabilities, self.task.positive)
 
     def _validate(self, images: ImageSet) -> dict[str, float]:
-        pictures = self.task.pictures("validation")
-        parts = [self.network.probabilities(inputs) for inputs in self._inputs.evaluation(pictures)]
+        parts = [
+            self.network.probabilities(inputs) for inputs in self._inputs.evaluation(self.task.validation_pictures)
+        ]
         return scores(images.labels, np.concatenate(parts), self.task.positive)
 
 
