@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from search import cli
+from search.commands.arguments import load_study
 from search.config import to_yaml
 from search.ledger import Ledger
 from search.paths import StudyPaths
@@ -181,7 +182,7 @@ def test_another_configuration_of_an_existing_run_is_refused_with_the_difference
     paths = StudyPaths(here / "runs" / "study")
     paths.root.mkdir(parents=True)
     paths.lock.touch()
-    paths.study_file.write_text(to_yaml(cli._load("study.yaml", []).dump()), encoding="utf-8")
+    paths.study_file.write_text(to_yaml(load_study("study.yaml", []).dump()), encoding="utf-8")
     Ledger(paths.ledger).close()
     lines = refusal("search", "study.yaml", "--set", "space.freeze_depth.high=3", "--set", "seed=7", "--trials", "50")
     assert "holds a study with another configuration; give another --name, or undo:" in lines[0]

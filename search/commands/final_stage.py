@@ -1,6 +1,6 @@
 """From the search's end to a usable model: winner, best.yaml, retraining, the test set.
 
-With `cli.py` the only module that sees all three packages; imports what a step needs when it runs.
+Imports what a step needs when it runs.
 """
 
 import json

@@ -1,0 +1,116 @@
+"""Commands that make, judge and use the final model."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from search.commands.arguments import (
+    MODEL,
+    Quiet,
+    Run,
+    complete_runs,
+    complete_studies,
+    load_study,
+    make_view,
+    open_session,
+)
+from search.commands.final_stage import (
+    choose_finalists,
+    exported,
+    model_folder,
+    name_winner,
+    open_test_set,
+    retrain_exported,
+    retrain_file,
+    use_this_machine,
+)
+from search.console import near, say, show_final
+from search.errors import StudyStopped
+from search.paths import find_run
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=MODEL)
+def retrain(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|FILE", help="A run, or an exported configuration.", autocompletion=complete_studies
+        ),
+    ],
+    quiet: Quiet = False,
+) -> None:
+    """Train the winner on train + validation and save final/model.keras. Given a run, rerun its finalists first and
+    name the winner.
+    """
+    if source.endswith((".yaml", ".yml")):
+        say(f"wrote {near(retrain_file(Path(source), make_view(quiet)))}")
+        return
+    with open_session(load_study(source, []), quiet) as session:
+        session.rerun(choose_finalists(session)(session.history))
+        name_winner(session)
+        retrain_exported(session.paths.best, session.paths.root, session.view)
+    root = near(session.paths.root)
+    say(f"wrote {near(session.paths.final)}; next: thawline evaluate {root}, or thawline predict {root} IMAGES")
+
+
+@app.command(rich_help_panel=MODEL)
+def evaluate(run: Run, quiet: Quiet = False) -> None:
+    """Open the locked test set, score final/model.keras on it, draw the figures, write the model card."""
+    from search.ledger import Ledger
+    from search.lock import exclusive
+
+    paths = find_run(run)
+    exported(paths)  # without it nothing is opened, the ledger included
+    with exclusive(paths.lock), Ledger(paths.ledger) as ledger, make_view(quiet) as view:
+        ledger.listeners.append(view.happened)
+        open_test_set(paths, ledger, view)
+    show_final(paths)
+
+
+@app.command(rich_help_panel=MODEL, epilog="Example: thawline predict RUN new_images --output predictions.csv")
+def predict(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="RUN|MODEL", help="A run, or the path of a model.keras.", autocompletion=complete_runs),
+    ],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Images, or folders of images.")],
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="CSV file; default: standard output.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
+) -> None:
+    """Classes and probabilities of new images, as CSV."""
+    import csv
+
+    from trainable.predict import Classifier, columns, find_images, predict_files
+
+    folder = model_folder(model)
+    files = find_images(images)
+    use_this_machine(gpus=0)
+    classifier = Classifier.load(folder)
+    failed = 0
+    with _csv_target(output) as stream, make_view(quiet=output is None) as view:
+        writer = csv.DictWriter(stream, columns(classifier))
+        writer.writeheader()
+        for row in predict_files(classifier, files, lambda d, of: view.preparing("predicting", d, of), batch_size):
+            writer.writerow(row)
+            failed += bool(row["error"])
+    if output:
+        say(f"wrote {len(files)} rows to {output}")
+    if failed:
+        raise StudyStopped(f"{failed} of {len(files)} images could not be read; the column `error` says why")
+
+
+@contextmanager
+def _csv_target(path: Path | None) -> Iterator[Any]:
+    from trainable.whole_file import whole_file
+
+    if path is None:
+        yield sys.stdout
+        return
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:
+        yield stream

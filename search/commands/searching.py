@@ -1,0 +1,91 @@
+"""Commands of the search: run it, look at it."""
+
+import json
+import re
+from typing import Annotated, Any
+
+import typer
+
+from search import console
+from search.commands.arguments import (
+    SEARCH,
+    Quiet,
+    Run,
+    Settings,
+    complete_studies,
+    load_study,
+    open_session,
+)
+from search.commands.final_stage import choose_finalists, finish
+from search.config import StudyConfig
+from search.console import near, say, show_best, show_final, show_state
+from search.errors import ConfigurationError
+from search.paths import find_run
+
+app = typer.Typer()
+
+
+@app.command(
+    rich_help_panel=SEARCH,
+    epilog="Examples: thawline search study.yaml --set data.image_size=96 --final. "
+    "A search that was interrupted, or that shall try more: thawline search RUN --trials 50.",
+)
+def search(
+    study: Annotated[
+        str,
+        typer.Argument(metavar="STUDY", help="A study file, or a run to go on with.", autocompletion=complete_studies),
+    ],
+    name: Annotated[str | None, typer.Option(help="Name of the run; default: the study file's.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Configurations to try; more than before extends a study.")] = None,
+    time_budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="For the search, all its sessions together: 90s, 30m, 1h30m.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Ray cluster: auto or host:port; default: one started here.")
+    ] = None,
+    settings: Settings = [],  # noqa: B006
+    final: Annotated[bool, typer.Option("--final", help="Go on: rerun finalists, export, retrain, evaluate.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Search, or go on with a search that was interrupted."""
+    given: dict[str, Any] = {"name": name, "budget.trials": trials, "resources.address": address}
+    given["budget.wall_seconds"] = None if time_budget is None else _seconds(time_budget)
+    overrides = [*settings, *(f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None)]
+    config: Any = load_study(study, overrides)
+    if final and config.data.split_file is None and config.data.split.test == 0:
+        raise ConfigurationError("data.split.test: must be above 0 for --final, which evaluates on the test part")
+    with open_session(config, quiet) as session:
+        session.search(choose_finalists(session) if final else None)
+        if final:
+            finish(session)
+    show_best(session.paths)
+    if final:
+        show_final(session.paths)
+    else:
+        say(f"next: thawline retrain {near(session.paths.root)}")
+
+
+@app.command(rich_help_panel=SEARCH)
+def status(run: Run) -> None:
+    """How far a run is, what it has used, whether somebody works on it; reads only what is on disk."""
+    from search.ledger import read_history
+    from search.lock import driver_at_work
+    from search.progress import study_screen
+
+    paths = find_run(run)
+    config, history = StudyConfig.load(paths.study_file), read_history(paths.ledger)
+    driver = driver_at_work(paths.lock)
+    for part in study_screen(config, history, at_work=driver is not None):
+        console.out.print(part)
+    show_state(paths, config, history, driver)
+
+
+def _seconds(text: str) -> float:
+    """`90s`, `30m`, `1h30m` or a number of seconds."""
+    parts = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s?)?", text)
+    try:
+        if parts and any(parts.groups()):
+            return sum(float(part or 0) * unit for part, unit in zip(parts.groups(), (3600, 60, 1), strict=True))
+    except ValueError:  # 1.2.3
+        pass
+    raise ConfigurationError(f"--time-budget: must read 90s, 30m or 1h30m, but got {text!r}")
