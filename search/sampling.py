@@ -5,6 +5,7 @@ start.
 import hashlib
 import warnings
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, cast
 
 import optuna
@@ -151,6 +152,22 @@ def distribution(parameter: FloatRange | IntRange | Choice) -> BaseDistribution:
             return CategoricalDistribution(parameter.values)
 
 
+class _FixedSpaceTPE(TPESampler):
+    """TPE over hyperparameters that every trial has. Optuna would infer them from all trials before each suggestion,
+    which took a third of it at 3,000 trials.
+    """
+
+    def __init__(self, space: Space, **settings: Any):
+        super().__init__(**settings)
+        found = {name: distribution(space[name]) for name in sorted(space)}
+        self._joint = {name: each for name, each in found.items() if not each.single()}
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return self._joint
+
+
 def build_sampler(settings: Sampler, space: Space, seed: int) -> BaseSampler:
     """Optuna's sampler with every argument that matters given.
 
@@ -168,7 +185,8 @@ def build_sampler(settings: Sampler, space: Space, seed: int) -> BaseSampler:
             return GPSampler(n_startup_trials=settings.startup_trials, seed=seed, deterministic_objective=False)
         case "tpe":
             conditional = any(parameter.when for parameter in space.values())
-            return TPESampler(
+            kind = TPESampler if conditional or not settings.multivariate else partial(_FixedSpaceTPE, space)
+            return kind(
                 n_startup_trials=settings.startup_trials,
                 n_ei_candidates=settings.candidates,
                 multivariate=settings.multivariate,
