@@ -9,29 +9,16 @@ from functools import partial
 from typing import Any, cast
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
-from optuna.trial import TrialState, create_trial
 
 from search.config import Pruner, Sampler, StudyConfig
 from search.errors import ConfigurationError
 from search.events import Status
 from search.history import TrialRecord
+from search.optuna_terms import distribution, frozen, state
 from search.space import Choice, FloatRange, IntRange, Point, Space, Value, in_order
-
-_STATES = {
-    "waiting": TrialState.RUNNING,
-    "running": TrialState.RUNNING,
-    "completed": TrialState.COMPLETE,
-    "pruned": TrialState.PRUNED,
-    "failed": TrialState.FAIL,
-}
-
-
-def _state(status: Status, infeasible: bool) -> TrialState:
-    """Samplers pass over failed trials; one that does not fit must be seen, with its constraint, to be avoided."""
-    return TrialState.PRUNED if infeasible else _STATES[status]
 
 
 def derive_seed(seed: int, *purpose: object) -> int:
@@ -58,7 +45,7 @@ class Optimizer:
             pruner=build_pruner(config.pruner, config.budget.epochs),
         )
         records = list(trials)
-        self._study.add_trials([self._frozen(record) for record in records])
+        self._study.add_trials([frozen(record, self._space, config.objective) for record in records])
         self._running = {r.number: optuna.Trial(self._study, r.number) for r in records if not r.ended}
         self._grid = grid(self._space, config.seed) if config.sampler.name == "grid" else []
 
@@ -103,22 +90,10 @@ class Optimizer:
         told = value if status == "completed" else None
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Constraints have been set")  # cmaes has no use for them, and says so
-            self._study.tell(self._running.pop(number), told, _state(status, infeasible))
+            self._study.tell(self._running.pop(number), told, state(status, infeasible))
 
     def _attributes(self, number: int) -> dict[str, Any]:
         return dict(self._study.get_trials(deepcopy=False)[number].system_attrs)
-
-    def _frozen(self, record: TrialRecord) -> optuna.trial.FrozenTrial:
-        objective = self._config.objective
-        best = record.best(objective.metric, objective.direction)
-        return create_trial(
-            state=_state(record.status, record.infeasible),
-            value=best[1] if best and record.status == "completed" else None,
-            params=record.parameters,
-            distributions={name: distribution(self._space[name]) for name in record.parameters},
-            intermediate_values=record.values(objective.metric),
-            system_attrs=record.system_attributes,
-        )
 
 
 def suggest(trial: optuna.Trial, space: Space) -> Point:
@@ -139,17 +114,6 @@ def _suggest(trial: optuna.Trial, name: str, parameter: FloatRange | IntRange | 
         case Choice():
             chosen: Any = trial.suggest_categorical(name, parameter.values)
             return cast(Value, chosen)
-
-
-def distribution(parameter: FloatRange | IntRange | Choice) -> BaseDistribution:
-    """The range in Optuna's terms."""
-    match parameter:
-        case FloatRange():
-            return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
-        case IntRange():
-            return IntDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step or 1)
-        case Choice():
-            return CategoricalDistribution(parameter.values)
 
 
 class _FixedSpaceTPE(TPESampler):

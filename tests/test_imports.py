@@ -10,9 +10,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("search", "trainable", "analysis")
 HEAVY = ("ray", "tensorflow", "keras")
-# What describes a study and what happened in it, and how a file is written whole; nothing that could drive a study.
+# What describes a study and what happened in it, in Optuna's terms too, and how a file is written whole; nothing that
+# could drive a study.
 OPEN_TO_ANALYSIS = {
-    f"search.{module}" for module in ("config", "errors", "events", "history", "ledger", "paths", "space", "whole_file")
+    f"search.{module}"
+    for module in ("config", "errors", "events", "history", "ledger", "optuna_terms", "paths", "space", "whole_file")
 }
 
 

@@ -8,8 +8,8 @@ from search import sampling
 from search.config import StudyConfig
 from search.errors import ConfigurationError
 from search.history import Epoch, TrialRecord
-from search.sampling import Optimizer, build_sampler, derive_seed, distribution, grid
-from search.space import in_order
+from search.optuna_terms import distribution
+from search.sampling import Optimizer, build_sampler, derive_seed, grid
 
 SPACE = {
     "rate": {"type": "float", "low": 1e-5, "high": 1e-1, "log": True},
@@ -253,19 +253,3 @@ def test_optuna_is_told_every_recorded_trial_with_its_state_and_all_its_epochs()
     optimizer.observe(3, 2, 0.7)
     optimizer.finish(3, "completed", 0.7)
     assert optimizer.propose(5)[0]["a"] in range(4)
-
-
-def test_ranges_in_optunas_terms_keep_ends_steps_and_scale():
-    def plain(parameter):
-        found = distribution(parameter)
-        return {key: getattr(found, key) for key in ("low", "high", "step", "log", "choices") if hasattr(found, key)}
-
-    told = {name: plain(parameter) for name, parameter in in_order(config().space)}
-    assert told == {
-        "rate": {"low": 1e-5, "high": 0.1, "step": None, "log": True},
-        "strength": {"low": 0.0, "high": 0.3, "step": 0.1, "log": False},
-        "depth": {"low": 0, "high": 5, "step": 1, "log": False},
-        "batch": {"low": 8, "high": 64, "step": 1, "log": True},
-        "optimizer": {"choices": ("adam", "sgd")},
-        "momentum": {"low": 0.0, "high": 0.9, "step": None, "log": False},
-    }
