@@ -9,16 +9,16 @@ from functools import partial
 from typing import Any, cast
 
 import optuna
-from optuna.distributions import BaseDistribution
-from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 
-from search.config import Pruner, Sampler, StudyConfig
+from search.config import Sampler, StudyConfig
 from search.errors import ConfigurationError
 from search.events import Status
 from search.history import TrialRecord
-from search.optuna_terms import distribution, frozen, state
+from search.optuna_terms import frozen, state
+from search.pruning import build_pruner
 from search.space import Choice, FloatRange, IntRange, Point, Space, Value, in_order
+from search.tpe import JointTPE
 
 
 def derive_seed(seed: int, *purpose: object) -> int:
@@ -93,7 +93,7 @@ class Optimizer:
             self._study.tell(self._running.pop(number), told, state(status, infeasible))
 
     def _attributes(self, number: int) -> dict[str, Any]:
-        return dict(self._study.get_trials(deepcopy=False)[number].system_attrs)
+        return dict(self._study._storage.get_trial(self._running[number]._trial_id).system_attrs)
 
 
 def suggest(trial: optuna.Trial, space: Space) -> Point:
@@ -116,22 +116,6 @@ def _suggest(trial: optuna.Trial, name: str, parameter: FloatRange | IntRange | 
             return cast(Value, chosen)
 
 
-class _FixedSpaceTPE(TPESampler):
-    """TPE over hyperparameters that every trial has. Optuna would infer them from all trials before each suggestion,
-    which took a third of it at 3,000 trials.
-    """
-
-    def __init__(self, space: Space, **settings: Any):
-        super().__init__(**settings)
-        found = {name: distribution(space[name]) for name in sorted(space)}
-        self._joint = {name: each for name, each in found.items() if not each.single()}
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return self._joint
-
-
 def build_sampler(settings: Sampler, space: Space, seed: int) -> BaseSampler:
     """Optuna's sampler with every argument that matters given.
 
@@ -149,7 +133,7 @@ def build_sampler(settings: Sampler, space: Space, seed: int) -> BaseSampler:
             return GPSampler(n_startup_trials=settings.startup_trials, seed=seed, deterministic_objective=False)
         case "tpe":
             conditional = any(parameter.when for parameter in space.values())
-            kind = TPESampler if conditional or not settings.multivariate else partial(_FixedSpaceTPE, space)
+            kind = TPESampler if conditional or not settings.multivariate else partial(JointTPE, space)
             return kind(
                 n_startup_trials=settings.startup_trials,
                 n_ei_candidates=settings.candidates,
@@ -158,23 +142,6 @@ def build_sampler(settings: Sampler, space: Space, seed: int) -> BaseSampler:
                 constant_liar=settings.constant_liar,
                 seed=seed,
             )
-
-
-def build_pruner(settings: Pruner, epochs: int) -> BasePruner:
-    """Optuna's pruner; `epochs` is the most a trial may get."""
-    match settings.name:
-        case "successive_halving":
-            return SuccessiveHalvingPruner(
-                min_resource=settings.min_epochs, reduction_factor=settings.reduction_factor, min_early_stopping_rate=0
-            )
-        case "hyperband":
-            return HyperbandPruner(
-                min_resource=settings.min_epochs, max_resource=epochs, reduction_factor=settings.reduction_factor
-            )
-        case "median":
-            return MedianPruner(n_startup_trials=settings.startup_trials, n_warmup_steps=settings.min_epochs)
-        case "none":
-            return NopPruner()
 
 
 def grid(space: Space, seed: int) -> list[Point]:

@@ -1,10 +1,8 @@
 import sys
 
 import pytest
-from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 
-from search import sampling
 from search.config import StudyConfig
 from search.errors import ConfigurationError
 from search.history import Epoch, TrialRecord
@@ -119,14 +117,6 @@ def test_a_sampler_that_models_values_goes_where_they_are_best():
         distances[sampler] = sum(away[30:]) / 30
     assert distances["tpe"] < distances["random"] / 2
     assert distances["cmaes"] < distances["random"] / 1.5
-
-
-def test_a_space_that_is_known_gives_the_suggestions_of_one_that_is_inferred(monkeypatch):
-    space = {name: parameter for name, parameter in SPACE.items() if "when" not in parameter}
-    space["same"] = {"type": "int", "low": 3, "high": 3}
-    known = points(Optimizer(config(space, "tpe")), 12)
-    monkeypatch.setattr(sampling._FixedSpaceTPE, "infer_relative_search_space", TPESampler.infer_relative_search_space)
-    assert points(Optimizer(config(space, "tpe")), 12) == known
 
 
 def test_a_grid_visits_every_configuration_once_and_then_goes_around_again():
