@@ -12,6 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn import metrics as sklearn_metrics
 
+from analysis.trials import unguarded
+
 Floats = NDArray[np.float64]
 
 TEXT_COLUMNS = ["file", "group", "part", "class", "predicted"]
@@ -114,6 +116,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     if missing := [name for name in TEXT_COLUMNS if name not in table]:
         raise ValueError(f"{path}: must have the columns {TEXT_COLUMNS}, but lacks {missing}; evaluate again")
+    table[TEXT_COLUMNS] = table[TEXT_COLUMNS].map(unguarded)
     classes = class_names(table)
     if unknown := sorted({*table["class"], *table["predicted"]} - {*classes}):
         raise ValueError(f"{path}: must have a column `{PROBABILITY}<class>` for every class, but lacks {unknown}")

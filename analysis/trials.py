@@ -315,7 +315,7 @@ def _guarded(text: str) -> str:
 def _typed(cells: list[str], dtype: str | None) -> "pd.Series[Any]":
     """A column of CSV cells as what they say they are; an empty cell is a missing value."""
     dtype = dtype or _inferred([cell for cell in cells if cell])
-    parse: dict[str, Callable[[str], Any]] = {"boolean": _TRUTH.__getitem__, "float64": float, "str": _unguarded}
+    parse: dict[str, Callable[[str], Any]] = {"boolean": _TRUTH.__getitem__, "float64": float, "str": unguarded}
     return _series([parse.get(dtype, int)(cell) if cell else None for cell in cells], dtype)
 
 
@@ -327,7 +327,8 @@ def _inferred(cells: list[str]) -> str:
     return "float64" if all(_reads(float, cell) for cell in cells) else "str"
 
 
-def _unguarded(cell: str) -> str:
+def unguarded(cell: str) -> str:
+    """The text in a cell that was kept from looking like a formula."""
     return cell.removeprefix("'")
 
 

@@ -1,14 +1,15 @@
 """A training's state on disk, whole or not at all.
 
-A checkpoint is a folder `<epoch>/` with the arrays, the plain values and a manifest of their sizes and sha256. It is
-written beside its final name, flushed, and renamed, so a name stands for a whole checkpoint; what the manifest does not
-vouch for is passed over. Arrays are `.npz` without pickles: nothing in a checkpoint can be code.
+A checkpoint is a folder `<epoch>/` with the arrays, the plain values and a manifest: whose it is, and the sizes and
+sha256 of its files. It is written beside its final name, flushed, and renamed, so a name stands for a whole checkpoint;
+what the manifest does not vouch for is passed over. Arrays are `.npz` without pickles: nothing in a checkpoint can be
+code. docs/checkpoints.md says which are kept and how to go on from one.
 """
 
-import hashlib
 import json
+import logging
 import shutil
-import uuid
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from trainable.whole_file import flush_to_disk
+from trainable.whole_file import remove_unfinished, sha256, whole_folder
 
-KEPT = 2  # the newest may be damaged; the one before it costs one epoch
+NEWEST = 2  # the newest may be damaged; the one before it costs one epoch
+
+log = logging.getLogger("thawline.trial")
 
 
 @dataclass(frozen=True)
@@ -30,71 +33,72 @@ class Checkpoint:
     values: Mapping[str, Any]
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> int:
-    """Write a checkpoint and remove all but the newest `KEPT`.
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of one training.
 
-    Returns:
-        Bytes written.
-
-    Raises:
-        OSError: when it could not be written; earlier checkpoints are untouched.
+    Attributes:
+        folder: Holds a folder for each epoch that is kept; one process at a time writes to it.
+        owner: Whose training this is; checkpoints of another one are passed over, however whole they are.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{checkpoint.epoch}.{uuid.uuid4().hex}.tmp"
-    temporary.mkdir()
-    try:
-        with (temporary / "arrays.npz").open("wb") as stream:
-            named: Any = {name.replace("/", "|"): array for name, array in checkpoint.arrays.items()}
-            np.savez(stream, **named)
-        (temporary / "values.json").write_text(json.dumps(dict(checkpoint.values)), encoding="utf-8")
-        manifest = {path.name: _fingerprint(path) for path in sorted(temporary.iterdir())}
-        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        for path in (*temporary.iterdir(), temporary):
-            flush_to_disk(path)
-        final = folder / f"{checkpoint.epoch:06d}"
-        shutil.rmtree(final, ignore_errors=True)  # only ever one that is damaged or of an epoch done again
-        temporary.rename(final)
-        flush_to_disk(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    _remove_old(folder)
-    return sum(entry["bytes"] for entry in manifest.values())
 
+    folder: Path
+    owner: str
 
-def load_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint that is whole; None when there is none."""
-    for path in reversed(_finished(folder)):
-        checkpoint = _load(path)
-        if checkpoint:
-            return checkpoint
-    return None
+    def save(self, checkpoint: Checkpoint, best_epoch: int | None = None) -> int:
+        """Write a checkpoint and remove all but the `NEWEST` newest and the best.
 
+        Args:
+            checkpoint: What to write.
+            best_epoch: Of all epochs so far; None: nobody will want it.
 
-def _load(path: Path) -> Checkpoint | None:
-    try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        if any(_fingerprint(path / name) != manifest[name] for name in ("arrays.npz", "values.json")):
-            return None
-        with np.load(path / "arrays.npz", allow_pickle=False) as stored:
-            arrays = {name.replace("|", "/"): stored[name] for name in stored.files}
-        return Checkpoint(int(path.name), arrays, json.loads((path / "values.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError):
+        Returns:
+            Bytes written.
+
+        Raises:
+            OSError: when it could not be written; earlier checkpoints are untouched.
+        """
+        remove_unfinished(self.folder)
+        with whole_folder(self.folder / f"{checkpoint.epoch:06d}") as temporary:
+            with (temporary / "arrays.npz").open("wb") as stream:
+                named: Any = {name.replace("/", "|"): array for name, array in checkpoint.arrays.items()}
+                np.savez(stream, **named)
+            (temporary / "values.json").write_text(json.dumps(dict(checkpoint.values)), encoding="utf-8")
+            files = {path.name: _fingerprint(path) for path in sorted(temporary.iterdir())}
+            manifest = {"owner": self.owner, "files": files}
+            (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        for path in self._finished()[:-NEWEST]:
+            if int(path.name) != best_epoch:
+                shutil.rmtree(path, ignore_errors=True)
+        return sum(entry["bytes"] for entry in files.values())
+
+    def load(self) -> Checkpoint | None:
+        """The newest checkpoint that is whole; None when there is none. What is passed over is logged."""
+        for path in reversed(self._finished()):
+            try:
+                return _load(path, self.owner)
+            except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+                log.warning("the checkpoint after epoch %d is passed over: %s", int(path.name), error)
         return None
 
+    def _finished(self) -> list[Path]:
+        if not self.folder.is_dir():
+            return []
+        return sorted(path for path in self.folder.iterdir() if path.name.isdigit())
 
-def _finished(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.name.isdigit())
 
-
-def _remove_old(folder: Path) -> None:
-    for path in _finished(folder)[:-KEPT]:
-        shutil.rmtree(path, ignore_errors=True)
-    for path in folder.glob(".*.tmp"):  # left by a process that was killed while writing; one writer at a time
-        shutil.rmtree(path, ignore_errors=True)
+def _load(path: Path, owner: str) -> Checkpoint:
+    """Raises one of several errors when the checkpoint is not whole or not the owner's."""
+    manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    if manifest["owner"] != owner:
+        raise ValueError("it is of another training")
+    damaged = [name for name in ("arrays.npz", "values.json") if _fingerprint(path / name) != manifest["files"][name]]
+    if damaged:
+        raise ValueError(f"{', '.join(damaged)} must be as the manifest says, but is not")
+    with np.load(path / "arrays.npz", allow_pickle=False) as stored:
+        arrays = {name.replace("|", "/"): stored[name] for name in stored.files}
+    return Checkpoint(int(path.name), arrays, json.loads((path / "values.json").read_text(encoding="utf-8")))
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:
-    with path.open("rb") as stream:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+    return {"bytes": path.stat().st_size, "sha256": sha256(path)}

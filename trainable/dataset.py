@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from trainable.errors import InputError
 from trainable.inspection import THREADS
 from trainable.settings import DataSettings, Part
 from trainable.split import SplitRow, data_fingerprint
-from trainable.whole_file import read_csv, whole_file, write_csv
+from trainable.whole_file import claim_space, read_csv, remove_unfinished, sha256, whole_file, write_csv, write_text
 
 __all__ = ["Colour", "ImageSet", "build_arrays", "concatenate", "decode"]
 
@@ -45,28 +46,29 @@ class ImageSet:
 
     @classmethod
     def open(cls, folder: Path, part: Part) -> "ImageSet":
-        """Opens what `build_arrays` left in `folder`.
+        """Opens what `build_arrays` left in `folder`, after comparing every byte with what was written then.
 
         Raises:
-            InputError: The part was not built there, or its files don't belong together.
+            InputError: The part was not built there, or its files are damaged or don't belong together.
         """
         paths = _PartPaths(folder, part)
         missing = [path.name for path in (paths.arrays, paths.table, paths.description) if not path.is_file()]
         if missing:
             raise InputError(f"{folder} must hold the decoded part `{part}`, but {', '.join(missing)} is missing")
+        described = paths.described()
+        damaged = [path.name for path, digest in paths.digests().items() if described.get(path.name) != digest]
+        if damaged:
+            raise InputError(
+                f"{folder} must hold the part `{part}` as it was decoded, but {', '.join(damaged)} changed since; "
+                "start the same search again, which decodes it anew"
+            )
         rows = read_csv(paths.table)
-        try:
-            images = np.load(paths.arrays, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{paths.arrays} must be a whole array file, but: {error}; delete {folder}") from error
-        if len(images) != len(rows):
-            raise InputError(f"{folder} holds {len(images)} images but {len(rows)} rows of `{part}`; delete it")
         return cls(
-            images=images,
+            images=np.load(paths.arrays, mmap_mode="r", allow_pickle=False),
             labels=np.array([int(row["label"]) for row in rows], dtype=np.int64),
             files=tuple(row["file"] for row in rows),
             groups=tuple(row["group"] for row in rows),
-            classes=tuple(json.loads(paths.description.read_text(encoding="utf-8"))["classes"]),
+            classes=tuple(described["classes"]),
         )
 
 
@@ -79,8 +81,12 @@ def build_arrays(
 ) -> ImageSet:
     """Decodes the images of one part into `folder`, or opens them if that was done; touches no image of another part.
 
+    Images are read once: whatever becomes of their files afterwards, a study goes on with the pixels it began with.
+    Arrays that were damaged meanwhile are made again, of images whose sha256 must be the split's.
+
     Args:
-        folder: Gets `<part>.npy`, `<part>.csv` and, last, `<part>.json`, whose fingerprint says what they were made of.
+        folder: Gets `<part>.npy`, `<part>.csv` and, last, `<part>.json`, which says what they were made of and their
+            sha256; one process at a time writes there.
         settings: `path`, `image_size`, `colour` and `max_pixels` are used.
         rows: The whole split, so that the classes are the same in all parts; the order of the images is theirs.
         part: The part to decode.
@@ -90,18 +96,21 @@ def build_arrays(
         InputError: The part is empty, or files are missing, no longer decode or changed since the split was made.
     """
     paths, classes = _PartPaths(folder, part), sorted({row.class_name for row in rows})
-    wanted: dict[str, object] = {"fingerprint": data_fingerprint(rows, settings), "classes": classes}
-    if not paths.hold(wanted):
-        inside = [row for row in rows if row.part == part]
-        if not inside:
-            raise InputError(f"part `{part}` must hold images, but the split gives it none")
-        paths.description.unlink(missing_ok=True)  # so that no crash leaves it beside arrays of another split
-        with whole_file(paths.arrays) as temporary:
-            _decode_all(temporary, settings, inside, progress)
-        table = ((row.file, row.sha256, row.class_name, classes.index(row.class_name), row.group) for row in inside)
-        write_csv(paths.table, COLUMNS, table)
-        with whole_file(paths.description) as temporary:
-            temporary.write_text(json.dumps(wanted, ensure_ascii=False), encoding="utf-8")
+    made_of: dict[str, object] = {"fingerprint": data_fingerprint(rows, settings), "classes": classes}
+    if made_of.items() <= paths.described().items():
+        with suppress(InputError):
+            return ImageSet.open(folder, part)
+    inside = [row for row in rows if row.part == part]
+    if not inside:
+        raise InputError(f"part `{part}` must hold images, but the split gives it none")
+    remove_unfinished(folder)
+    paths.description.unlink(missing_ok=True)  # so that no crash leaves it beside arrays of another split
+    with whole_file(paths.arrays) as temporary:
+        _decode_all(temporary, settings, inside, progress)
+    table = ((row.file, row.sha256, row.class_name, classes.index(row.class_name), row.group) for row in inside)
+    write_csv(paths.table, COLUMNS, table)
+    digests = {path.name: digest for path, digest in paths.digests().items()}
+    write_text(paths.description, json.dumps(made_of | digests, ensure_ascii=False))
     return ImageSet.open(folder, part)
 
 
@@ -135,13 +144,17 @@ class _PartPaths:
     def description(self) -> Path:
         return self.folder / f"{self.part}.json"
 
-    def hold(self, wanted: dict[str, object]) -> bool:
-        """Whether the part was built whole, of what `wanted` describes."""
+    def described(self) -> dict[str, Any]:
+        """What the description says; empty when there is none that can be read."""
         try:
             described = json.loads(self.description.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return False
-        return described == wanted and self.arrays.is_file() and self.table.is_file()
+            return {}
+        return described if isinstance(described, dict) else {}
+
+    def digests(self) -> dict[Path, str]:
+        """sha256 of arrays and table, as they are."""
+        return {path: sha256(path) for path in (self.arrays, self.table)}
 
 
 def _decode_all(
@@ -149,7 +162,7 @@ def _decode_all(
 ) -> None:
     shape = (len(rows), settings.image_size, settings.image_size, CHANNELS[settings.colour])
     arrays = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    _claim_space(path)
+    claim_space(path)
     problems: list[str] = []
     with ThreadPoolExecutor(THREADS) as pool:
         tasks = pool.map(lambda index: _decode_row(arrays[index], settings, rows[index]), range(len(rows)))
@@ -160,13 +173,6 @@ def _decode_all(
     if problems:
         raise InputError(problems)
     arrays.flush()
-
-
-def _claim_space(path: Path) -> None:
-    """Fails at once on a full disk; writing through a map into a file of holes would kill the process instead."""
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as stream:
-            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
 
 
 def _decode_row(target: np.ndarray, settings: DataSettings, row: SplitRow) -> str | None:

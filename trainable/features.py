@@ -1,8 +1,9 @@
 """Outputs of the frozen part of a network, computed once per node and shared by all trials.
 
 Below the cut nothing moves, so what it makes of one view of the images is the same for every trial with that cut. It
-is kept in a file that all workers map into memory: built once under a lock, checked when it is first opened, dropped
-when the store grows too large, and safe to delete at any time. Results are those without the store
+is kept in a file in the run folder that all workers map into memory (not in shared memory, which containers keep
+small): built once under a lock, checked when a process first opens it, dropped when the store grows too large, and safe
+to delete at any time. Results are those without the store
 (docs/experiments.md has the distances).
 """
 
@@ -14,12 +15,14 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+
+from trainable.whole_file import claim_space, whole_file, write_text
 
 log = logging.getLogger("thawline.trial")
 
@@ -66,7 +69,7 @@ class FeatureStore:
     def __init__(self, folder: Path, limit: int):
         self.folder = folder
         self.limit = limit
-        self._checked: set[str] = set()
+        self._checked: set[tuple[str, int]] = set()  # digests and the files that were checked under them
 
     def has(self, key: FeatureKey) -> bool:
         """Whether the features are there; they may be gone the next moment."""
@@ -90,6 +93,7 @@ class FeatureStore:
             with _locked(self.folder / f"{key.digest}.lock"):
                 found = self._open(key, shape)
                 if found is None:
+                    self._remove_unfinished(key)
                     self._build(key, shape, build)
                     found = self._open(key, shape)
             self._trim(keep=key.digest)
@@ -107,28 +111,26 @@ class FeatureStore:
             return None
         if found.shape != shape or found.dtype != key.dtype:
             return None
-        if key.digest not in self._checked and _checksum(found) != described.get("checksum"):
+        checked = (key.digest, _file_number(path))
+        if checked not in self._checked and _checksum(found) != described.get("checksum"):
             log.warning("features at depth %d did not match their checksum and are built again", key.cut)
             return None
-        self._checked.add(key.digest)
-        os.utime(path)
+        self._checked.add(checked)
+        with suppress(OSError):  # another worker may just have dropped it
+            os.utime(path)
         return found
 
     def _build(self, key: FeatureKey, shape: tuple[int, ...], build: Callable[[np.ndarray], None]) -> None:
         path = self._file(key)
-        temporary = path.with_suffix(".tmp")
         began = time.perf_counter()
-        try:
+        with whole_file(path, durable=False) as temporary:
             array = np.lib.format.open_memmap(temporary, mode="w+", dtype=key.dtype, shape=shape)
-            with temporary.open("r+b") as stream:  # a full disk must say so now; through the map it would kill
-                os.posix_fallocate(stream.fileno(), 0, temporary.stat().st_size)
+            claim_space(temporary)
             build(array)
             described = {"cut": key.cut, "part": key.part, "view": key.view, "checksum": _checksum(array)}
-            path.with_suffix(".json").write_text(json.dumps(described), encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        self._checked.add(key.digest)
+            write_text(path.with_suffix(".json"), json.dumps(described), durable=False)
+            made = _file_number(temporary)
+        self._checked.add((key.digest, made))
         log.info(
             "features of %s at depth %d: %.0f MB in %.2f s",
             key.part,
@@ -137,9 +139,14 @@ class FeatureStore:
             time.perf_counter() - began,
         )
 
+    def _remove_unfinished(self, key: FeatureKey) -> None:
+        """What builders of this file that were killed left; whoever has its lock is the only one."""
+        for path in self.folder.glob(f".{key.digest}.*"):
+            path.unlink(missing_ok=True)
+
     def _trim(self, keep: str) -> None:
         """Delete the least recently used until the limit holds; who has them mapped keeps them."""
-        files = sorted(self.folder.glob("*.npy"), key=_last_used)
+        files = sorted(self.folder.glob("[!.]*.npy"), key=_last_used)  # not those being built
         total = sum(_size(path) for path in files)
         for path in files:
             if total <= self.limit:
@@ -185,6 +192,14 @@ def _checksum(array: np.ndarray) -> int:
     for start in range(0, len(array), CHUNK):
         checksum = zlib.crc32(np.ascontiguousarray(array[start : start + CHUNK]).view(np.uint8).data, checksum)
     return checksum
+
+
+def _file_number(path: Path) -> int:
+    """Tells a file from another one of the same name; 0 when it has just vanished."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0
 
 
 def _last_used(path: Path) -> float:

@@ -130,7 +130,7 @@ def inspect_images(settings: DataSettings, progress: Callable[[int, int], None] 
     left_alone = {name: reason for name in folders if (reason := _why_left_alone(root / name, root.resolve()))}
     classes = [name for name in folders if name not in left_alone]
     found = [entry for name in classes for entry in _files_below(root, name)]
-    unreadable = [UnreadableFile(_shown(name), reason) for name, reason in left_alone.items()]
+    unreadable = [UnreadableFile(in_utf8(name), reason) for name, reason in left_alone.items()]
     unreadable += [entry for entry in found if isinstance(entry, UnreadableFile)]
     files = [entry for entry in found if isinstance(entry, str)]
     looked_at = list(_look_at_all(root, files, settings.max_pixels, progress))
@@ -175,7 +175,7 @@ def _files_below(root: Path, class_name: str) -> Iterator[str | UnreadableFile]:
             if name.startswith("."):
                 continue
             file = Path(folder, name).relative_to(root).as_posix()
-            yield UnreadableFile(_shown(file), left_alone[name]) if name in left_alone else file
+            yield UnreadableFile(in_utf8(file), left_alone[name]) if name in left_alone else file
     for error in errors:
         yield UnreadableFile(Path(error.filename).relative_to(root).as_posix(), f"the folder: {error.strerror}")
 
@@ -195,10 +195,11 @@ def _why_left_alone(path: Path, root: Path) -> str | None:
 
 
 def _is_utf8(name: str) -> bool:
-    return _shown(name) == name
+    return in_utf8(name) == name
 
 
-def _shown(name: str) -> str:
+def in_utf8(name: str) -> str:
+    """A file name with bytes that are no UTF-8 as hexadecimal escapes, so that it can be written down."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
@@ -260,7 +261,7 @@ def _warnings(root: Path, images: Sequence[ImageFile], duplicates: tuple[tuple[s
             f"less of that range (12 bit, say) come out dark: window them to 8 bit first"
         )
     endings = Image.registered_extensions()
-    beside = sorted(_shown(path.name) for path in root.iterdir() if path.suffix.lower() in endings and path.is_file())
+    beside = sorted(in_utf8(path.name) for path in root.iterdir() if path.suffix.lower() in endings and path.is_file())
     if beside:
         yield f"{len(beside)} images lie beside the class folders and are not used: {some(beside)}"
 

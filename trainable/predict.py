@@ -13,8 +13,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from trainable.decoding import decode
 from trainable.errors import InputError
+from trainable.inspection import in_utf8
 from trainable.metrics import decide
-from trainable.retrain import FinalPaths, sha256
+from trainable.retrain import FinalPaths
+from trainable.whole_file import sha256
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".jp2", ".dcm"}
 MAX_PIXELS = 50_000_000
@@ -137,11 +139,17 @@ def _load_safely(path: Path) -> Any:
 
 
 def _row(path: Path, image: Any, classes: Sequence[str], result: tuple[Any, str] | None) -> dict[str, Any]:
+    file = in_utf8(str(path))
     if result is None:
-        return {"file": str(path), "predicted": "", **{f"probability_{name}": "" for name in classes}, "error": image}
+        return {
+            "file": file,
+            "predicted": "",
+            **{f"probability_{name}": "" for name in classes},
+            "error": in_utf8(image),
+        }
     probabilities, predicted = result
     named = {f"probability_{name}": float(value) for name, value in zip(classes, probabilities, strict=True)}
-    return {"file": str(path), "predicted": predicted, **named, "error": ""}
+    return {"file": file, "predicted": predicted, **named, "error": ""}
 
 
 def _below(folder: Path) -> list[Path]:

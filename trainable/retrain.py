@@ -2,9 +2,7 @@
 validation.
 """
 
-import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from trainable.dataset import ImageSet, concatenate
 from trainable.hyperparameters import Hyperparameters
 from trainable.metrics import operating_point
 from trainable.settings import ModelSettings
-from trainable.whole_file import whole_file, write_csv
+from trainable.whole_file import remove_unfinished, sha256, whole_file, write_csv, write_text
 
 DEFAULT_THRESHOLD = 0.5
 
@@ -120,22 +118,15 @@ def retrain(recipe: Recipe, arrays: Path, final: Path, progress: Callable[[str, 
     fit(Task(everything, None, recipe.positive, recipe.view_seed), "training on train + validation")
 
     paths = FinalPaths(final)
-    final.mkdir(parents=True, exist_ok=True)
-    _save_model(network, paths.model)
+    remove_unfinished(final)
+    with whole_file(paths.model) as temporary:
+        network.whole_model().save(temporary)
+        paths.description.unlink(missing_ok=True)  # so that no crash leaves it beside another model
     with whole_file(paths.validation) as temporary, temporary.open("wb") as stream:
         np.save(stream, probabilities)
     write_csv(paths.history, list(history[0]), ([row.get(name, "") for name in history[0]] for row in history))
     write_json(paths.description, _describe(recipe, everything, threshold, paths.model))
     return paths
-
-
-def _save_model(network: Any, path: Path) -> None:
-    """Under its final name whole or not at all; Keras insists on the ending."""
-    unfinished = path.with_name("unfinished.keras")
-    network.whole_model().save(unfinished)
-    with unfinished.open("rb") as stream:
-        os.fsync(stream.fileno())
-    unfinished.replace(path)
 
 
 def _describe(recipe: Recipe, images: ImageSet, threshold: float, model: Path) -> dict[str, Any]:
@@ -156,13 +147,4 @@ def _describe(recipe: Recipe, images: ImageSet, threshold: float, model: Path) -
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Indented JSON, whole or not at all."""
-    with whole_file(path) as temporary:
-        temporary.write_text(
-            json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-        )
-
-
-def sha256(path: Path) -> str:
-    """Of a file's bytes, hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    write_text(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

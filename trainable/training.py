@@ -163,6 +163,15 @@ class Training:
         }
         return Checkpoint(self.epoch, self.network.state(), values)
 
+    @property
+    def best_epoch(self) -> int | None:
+        """Where the objective was best so far, the earliest of equals; None without any finite value."""
+        metric, direction = self.objective
+        sign = 1 if direction == "maximize" else -1
+        values = {row["epoch"]: sign * row.get(metric, math.nan) for row in self.history}
+        finite = {epoch: value for epoch, value in values.items() if math.isfinite(value)}
+        return max(finite, key=lambda epoch: (finite[epoch], -epoch), default=None)
+
     def run_epoch(self) -> EpochResult:
         """Train one epoch and score it.
 

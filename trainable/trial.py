@@ -5,6 +5,8 @@ A new trial resets values. What it finds under its own number it continues, so a
 driver are one code path.
 """
 
+import hashlib
+import json
 import logging
 import os
 import socket
@@ -18,7 +20,7 @@ from typing import Any
 
 from ray import tune
 
-from trainable.checkpoint import load_checkpoint, save_checkpoint
+from trainable.checkpoint import Checkpoints
 from trainable.devices import apply_devices, plan_devices, visible_gpus
 from trainable.errors import TrialError
 from trainable.hyperparameters import Hyperparameters
@@ -73,7 +75,9 @@ class ImageTrial(tune.Trainable):
         if self._workshop is None:
             self._workshop = Workshop(study)
         self._wear.trials += 1
-        training = self._training(self._workshop, request, folder)
+        checkpoints = Checkpoints(folder / "checkpoint", owner(study, request))
+        keeps_best = study.get("keeps_best", False)
+        training = self._training(self._workshop, request, checkpoints)
         for row in training.history[request["epochs_reported"] :]:
             metrics = {name: value for name, value in row.items() if name != "epoch"}
             yield _epoch(row["epoch"], metrics, {}, last=row["epoch"] >= request["epochs"])
@@ -91,23 +95,27 @@ class ImageTrial(tune.Trainable):
                         f"but even half of it did not in epoch {training.epoch + 1}"
                     ) from error
                 log.warning("out of memory in epoch %d: batches are now computed in halves", training.epoch + 1)
-                training = self._training(self._workshop, request, folder, pieces=2)
+                training = self._training(self._workshop, request, checkpoints, pieces=2)
                 continue
             saved = time.perf_counter()
-            if not result.last:
-                _save(folder / "checkpoint", training)
+            if not result.last or (keeps_best and training.best_epoch == result.epoch):
+                _save(checkpoints, training, keeps_best)
             seconds = {**result.seconds, "checkpoint": time.perf_counter() - saved, "setup": setup}
             setup = 0.0
             log.info("epoch %d: %s; seconds: %s", result.epoch, _short(result.metrics), _short(seconds))
             yield _epoch(result.epoch, result.metrics, seconds, result.last)
 
-    def _training(self, workshop: "Workshop", request: Mapping[str, Any], folder: Path, pieces: int = 1) -> Any:
+    def _training(
+        self, workshop: "Workshop", request: Mapping[str, Any], checkpoints: Checkpoints, pieces: int = 1
+    ) -> Any:
         """The trial's training, continued from its own checkpoint where there is one."""
         training = workshop.training(request, pieces)
-        checkpoint = load_checkpoint(folder / "checkpoint")
+        checkpoint = checkpoints.load()
         if checkpoint:
             training.restore(checkpoint)
             log.info("continuing after epoch %d", checkpoint.epoch)
+        elif request["epochs_reported"]:
+            log.warning("no checkpoint is left of %d epochs: they are done again", request["epochs_reported"])
         return training
 
     def cleanup(self) -> None:
@@ -204,6 +212,12 @@ def trial_folder(study: Mapping[str, Any], key: tuple[int, int]) -> Path:
     return Path(study["trials"]) / (f"{number}.{repeat}" if repeat else str(number))
 
 
+def owner(study: Mapping[str, Any], request: Mapping[str, Any]) -> str:
+    """Whose a checkpoint is: all that a trial's weights follow from, as sha256."""
+    parts = [study["identity"], study["training"], *(request[name] for name in ("key", "parameters", "seed"))]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
 def _epoch(epoch: int, metrics: Mapping[str, float], seconds: Mapping[str, float], last: bool) -> dict[str, Any]:
     return {"kind": "epoch", "epoch": epoch, "metrics": dict(metrics), "seconds": dict(seconds), "last": last}
 
@@ -231,9 +245,9 @@ def _failure(reason: str, infeasible: bool = False) -> dict[str, Any]:
     return {"kind": "failed", "reason": reason[:2000], "infeasible": infeasible}
 
 
-def _save(folder: Path, training: Any) -> None:
+def _save(checkpoints: Checkpoints, training: Any, keeps_best: bool) -> None:
     try:
-        save_checkpoint(folder, training.checkpoint())
+        checkpoints.save(training.checkpoint(), training.best_epoch if keeps_best else None)
     except OSError as error:  # a lost checkpoint costs epochs done again, a failed trial costs the result
         log.warning("no checkpoint after epoch %d: %s", training.epoch, error)
 

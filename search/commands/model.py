@@ -87,6 +87,7 @@ def predict(
     import csv
 
     from trainable.predict import Classifier, columns, find_images, predict_files
+    from trainable.whole_file import guarded
 
     folder = model_folder(model)
     files = find_images(images)
@@ -97,7 +98,7 @@ def predict(
         writer = csv.DictWriter(stream, columns(classifier))
         writer.writeheader()
         for row in predict_files(classifier, files, lambda d, of: view.preparing("predicting", d, of), batch_size):
-            writer.writerow(row)
+            writer.writerow({name: guarded(cell) for name, cell in row.items()})
             failed += bool(row["error"])
     if output:
         say(f"wrote {len(files)} rows to {output}")
@@ -112,5 +113,5 @@ def _csv_target(path: Path | None) -> Iterator[Any]:
     if path is None:
         yield sys.stdout
         return
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         yield stream

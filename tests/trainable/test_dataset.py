@@ -122,13 +122,23 @@ def test_an_empty_part_is_an_input_error(study, tmp_path):
         build_arrays(tmp_path / "arrays", settings, [row for row in rows if row.part != "test"], "test")
 
 
-def test_a_damaged_array_file_is_refused(study, tmp_path):
+def test_f38_arrays_that_changed_on_disk_are_refused_and_decoded_again(study, tmp_path):
     settings, rows = study
-    build_arrays(tmp_path / "arrays", settings, rows, "train")
-    path = tmp_path / "arrays/train.npy"
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(InputError, match="must be a whole array file"):
-        ImageSet.open(tmp_path / "arrays", "train")
+    whole = build_arrays(tmp_path / "arrays", settings, rows, "train").images.copy()
+    for name in ("train.npy", "train.csv"):
+        path = tmp_path / "arrays" / name
+        content = path.read_bytes()
+        for damaged in (content[:100], content[:-9] + bytes([content[-9] ^ 1]) + content[-8:], b""):
+            path.write_bytes(damaged)
+            with pytest.raises(InputError, match=f"must hold the part `train` as it was decoded, but {name} changed"):
+                ImageSet.open(tmp_path / "arrays", "train")
+        again = build_arrays(tmp_path / "arrays", settings, rows, "train")
+        assert np.array_equal(again.images, whole)
+        assert path.read_bytes() == content
+    (tmp_path / "arrays" / "train.npy").write_bytes(b"")
+    save(settings.path, "ill/train0.png", 7)
+    with pytest.raises(InputError, match=r"ill/train0\.png changed since the split was made"):
+        build_arrays(tmp_path / "arrays", settings, rows, "train")
 
 
 def test_train_and_validation_are_put_after_each_other(study, tmp_path):

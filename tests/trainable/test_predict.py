@@ -6,7 +6,7 @@ from PIL import Image
 
 from trainable.errors import InputError
 from trainable.predict import Classifier, Description, columns, find_images, predict_files
-from trainable.retrain import sha256
+from trainable.whole_file import sha256
 
 DESCRIPTION = Description(
     classes=["dark", "light"], positive_class="light", threshold=0.25, image_size=32, colour="grey", sha256="0" * 64

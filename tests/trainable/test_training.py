@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from trainable.checkpoint import load_checkpoint, save_checkpoint
+from trainable.checkpoint import Checkpoints
 from trainable.errors import TrialError
 from trainable.hyperparameters import Hyperparameters
 
@@ -152,9 +152,9 @@ def test_a_resumed_training_equals_the_uninterrupted_one_metric_for_metric(new_t
     run(straight)
     interrupted = new_training(chosen)
     interrupted.run_epoch()
-    save_checkpoint(tmp_path, interrupted.checkpoint())
+    Checkpoints(tmp_path, "it").save(interrupted.checkpoint())
     resumed = new_training(chosen, network=networks.cold(chosen))
-    resumed.restore(load_checkpoint(tmp_path))
+    resumed.restore(Checkpoints(tmp_path, "it").load())
     assert resumed.epoch == 1
     run(resumed)
     assert resumed.history == straight.history

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from trainable.checkpoint import load_checkpoint
+from trainable.checkpoint import Checkpoints
 from trainable.hyperparameters import Hyperparameters
 from trainable.image_trainable import ImageTrainable
 from trainable.preparation import prepare
@@ -134,12 +134,42 @@ def test_a_trial_owns_a_folder_with_its_log_and_a_rerun_another(worker, tmp_path
     assert "0.002" not in (tmp_path / "7" / "log.txt").read_text()
 
 
+def saved(folder):
+    return sorted(int(path.name) for path in (folder / "checkpoint").iterdir())
+
+
 def test_the_epoch_that_ends_a_trial_is_not_checkpointed_and_the_others_are(worker, tmp_path):
     worker.begin(request(epochs=3), tmp_path)
     assert [worker.step()["kind"] for _ in range(3)] == ["started", "epoch", "epoch"]
-    assert load_checkpoint(tmp_path / "0" / "checkpoint").epoch == 2
+    assert saved(tmp_path / "0") == [1, 2]
     assert worker.step()["last"] is True
-    assert load_checkpoint(tmp_path / "0" / "checkpoint").epoch == 2
+    assert saved(tmp_path / "0") == [1, 2]
+
+
+def test_where_the_best_is_to_be_kept_the_last_epoch_is_checkpointed_when_it_is_the_best(study, worker, tmp_path):
+    from trainable.trial import owner
+
+    keeping = Worker({**study, "keeps_best": True})
+    keeping._trainable = worker._trainable
+    for number, rate in enumerate((1e-4, 0.3)):
+        asked = request((number, 0), epochs=3, learning_rate=rate)
+        losses = [each["val_loss"] for each in metrics(keeping.run(asked, tmp_path))]
+        best = 1 + losses.index(min(losses))
+        assert saved(tmp_path / str(number)) == sorted({best, 1, 2} if best < 3 else {2, 3})
+        checkpoint = Checkpoints(tmp_path / str(number) / "checkpoint", owner(study, asked)).load()
+        assert [row["val_loss"] for row in checkpoint.values["history"]] == losses[: checkpoint.epoch]
+
+
+def test_f31_a_trial_whose_checkpoints_are_gone_begins_anew_and_says_so(worker, tmp_path):
+    whole = metrics(worker.run(request(epochs=3), tmp_path / "whole"))
+    worker.begin(request(epochs=3), tmp_path)
+    for _ in range(3):
+        worker.step()
+    shutil.rmtree(tmp_path / "0" / "checkpoint" / "000002")
+    assert metrics(worker.run(request(epochs=3, epochs_reported=2), tmp_path)) == whole[1:]
+    shutil.rmtree(tmp_path / "0" / "checkpoint")
+    assert metrics(worker.run(request(epochs=3, epochs_reported=2), tmp_path)) == whole
+    assert "no checkpoint is left of 2 epochs: they are done again" in (tmp_path / "0" / "log.txt").read_text()
 
 
 def test_parameters_of_a_trial_replace_the_fixed_ones(worker, tmp_path):
