@@ -94,6 +94,9 @@ class Final(Section):
     """The best trials that are run again on fresh seeds before a winner is named; 0: the best trial wins."""
     repeats: Annotated[int, Field(ge=1)] = 2
     """Fresh seeds for each finalist."""
+    kept_checkpoints: Annotated[int, Field(ge=0)] = 1
+    """The best completed trials of which the best epoch's checkpoint stays on disk; 0: none. Running trials always
+    have theirs."""
 
 
 class StudyConfig(Section):

@@ -14,6 +14,7 @@ from search.history import History
 from search.ledger import read_history
 from search.paths import StudyPaths
 from search.progress import best_so_far, shown
+from search.retention import bytes_below, checkpoint_bytes
 
 UNFOLDED = 10_000  # columns; wider than any row
 out = Console(highlight=False)
@@ -66,9 +67,13 @@ def show_state(paths: StudyPaths, config: StudyConfig, history: History, at_work
     opened = history.note("test_opened")
     if opened:
         say(f"test set last opened {opened['at']}, {opened['times']} in all")
-    parts = {folder.name: _bytes(folder) for folder in (paths.arrays, paths.trials, paths.final) if folder.exists()}
+    parts = {
+        folder.name: bytes_below(folder) for folder in (paths.arrays, paths.trials, paths.final) if folder.exists()
+    }
     listed = ", ".join(f"{name} {_megabytes(size)}" for name, size in parts.items())
-    say(f"on disk {_megabytes(_bytes(paths.root))}" + (f" ({listed})" if listed else ""))
+    say(f"on disk {_megabytes(bytes_below(paths.root))}" + (f" ({listed})" if listed else ""))
+    kept = checkpoint_bytes(paths)
+    say(f"checkpoints {_megabytes(sum(kept.values()))}, of {len(kept)} trial{'s' if len(kept) != 1 else ''}")
     ended = sum(trial.ended for trial in history.search_trials())
     again = f"thawline search {near(paths.root)}"
     then = f"`{again}` goes on" if ended < config.budget.trials else f"`{again} --trials NUMBER` extends it"
@@ -145,10 +150,6 @@ def _number(value: Any) -> str:
     if value is None:
         return "none"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _megabytes(size: int) -> str:

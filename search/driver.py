@@ -14,13 +14,14 @@ from pydantic import BaseModel
 
 from search.config import StudyConfig, differences, to_yaml
 from search.errors import ConfigurationError, LedgerError, StudyStopped
-from search.events import EpochReported, Event, Failed, Noted, SessionOpened
+from search.events import Noted, SessionOpened
 from search.history import History
 from search.interruption import Interrupted, interruptible
 from search.ledger import Ledger
 from search.lock import exclusive
 from search.paths import StudyPaths, check_name
 from search.progress import View
+from search.retention import Retention
 from search.sampling import build_sampler
 from search.study import Finalists, Study, Then, TrialSource
 from search.whole_file import write_whole
@@ -101,7 +102,8 @@ class Session:
             _check_same_data(record, self._prepared.record)
             self.ledger = stack.enter_context(Ledger(self.paths.ledger))
             self._write_study_file()  # after the ledger: where it is, a ledger must be
-            self.ledger.listeners += [self.view.happened, self._tidy]
+            retention = Retention(self.paths, self.config, self.ledger.history)
+            self.ledger.listeners += [self.view.happened, retention.happened]
             self.view.watch(self.config, self.ledger.history)
             self.ledger.append(SessionOpened(socket.gethostname(), os.getpid()))
             self._stack = stack.pop_all()
@@ -165,6 +167,7 @@ class Session:
                 "objective": [self.config.objective.metric, self.config.objective.direction],
                 "cpus": asked.cpus_per_trial,
                 "gpus": asked.gpus_per_trial,
+                "keeps_best": self.config.final.kept_checkpoints > 0,
             }
             resources = {"CPU": per_trial.cpus, "GPU": per_trial.gpus}
             try:
@@ -176,12 +179,6 @@ class Session:
         if source.stopped:
             raise StudyStopped(source.stopped)
         shutil.rmtree(self.paths.scratch, ignore_errors=True)
-
-    def _tidy(self, event: Event) -> None:
-        """A trial that has ended needs its checkpoints no more: the winner is trained anew."""
-        match event:
-            case Failed() | EpochReported(verdict="complete" | "prune" | "fail"):
-                shutil.rmtree(self.paths.trial(event.number, event.repeat) / "checkpoint", ignore_errors=True)
 
     def _write_study_file(self) -> None:
         versions = {name: metadata.version(name) for name in PACKAGES if _installed(name)}
@@ -277,12 +274,21 @@ def _comparable(config: StudyConfig) -> dict[str, Any]:
 
 
 def _check_same_data(record: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
-    before = (record or {}).get("data", {}).get("fingerprint")
-    came = now.get("data", {}).get("fingerprint")
-    if before is not None and before != came:
-        raise ConfigurationError(
-            f"data: a study is of one set of images, but its fingerprint was {before} and is {came}"
-        )
+    """Every trial of a study, in whatever session, learns from the same images and starts from the same weights."""
+    earlier = record or {}
+    facts = {
+        "data: a study is of one set of images, but its fingerprint": [
+            each.get("data", {}).get("fingerprint") for each in (earlier, now)
+        ],
+        "model.weights: a study starts from one set of weights, but their sha256": [
+            each.get("weights_sha256") for each in (earlier, now)
+        ],
+    }
+    problems = [
+        f"{what} was {before} and is {came}" for what, (before, came) in facts.items() if before not in (None, came)
+    ]
+    if problems:
+        raise ConfigurationError(problems)
 
 
 def _installed(name: str) -> bool:

@@ -57,6 +57,10 @@ class StudyPaths:
         """Folder of one trial: `trials/7`, its reruns `trials/7.1`, `trials/7.2` and so on."""
         return self.trials / (f"{number}.{repeat}" if repeat else str(number))
 
+    def checkpoints(self, number: int, repeat: int = 0) -> Path:
+        """A trial's checkpoints: a folder for each epoch that is kept, under its number."""
+        return self.trial(number, repeat) / "checkpoint"
+
     @property
     def scratch(self) -> Path:
         """What a trainable keeps only while trials run; removed when the search is complete."""

@@ -167,12 +167,15 @@ def test_data_check_lists_what_cannot_be_read_and_refuses(here, thawline):
 def test_status_shows_the_budget_the_best_the_failure_and_the_disk(run_folder, thawline):
     run_folder.trials.mkdir()
     (run_folder.trials / "log.txt").write_bytes(b"x" * 2_000_000)
+    (run_folder.checkpoints(1) / "000001").mkdir(parents=True)
+    (run_folder.checkpoints(1) / "000001" / "arrays.npz").write_bytes(b"x" * 1_500_000)
     code, said, complained = thawline("status", "lungs")
     assert (code, complained) == (0, "")
     assert "4 of 8 trials" in said
     assert "2 completed, 1 pruned, 1 failed" in said
     assert "trial 3 failed: out of memory" in said
-    assert "trials 2.0 MB" in said
+    assert "trials 3.5 MB" in said
+    assert "checkpoints 1.5 MB, of 1 trial\n" in said
     assert said.endswith("no driver is at work; `thawline search runs/lungs` goes on\n")
     [best] = [line.split() for line in said.splitlines() if "best 1" in line]
     assert best[2:4] == ["1/2", "0.8000"]

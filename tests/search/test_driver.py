@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from search.config import StudyConfig
 from search.driver import Session, largest_values, run_study
 from search.errors import ConfigurationError, LedgerError
-from search.events import Asked, EpochReported, Failed, TrialKey
+from search.events import Asked, EpochReported, TrialKey
 from search.ledger import Ledger, read_history
 from search.lock import exclusive
 from search.paths import StudyPaths
@@ -179,16 +179,26 @@ def test_the_view_hears_every_event_and_how_the_study_ended(tmp_path):
     assert again.told == ["SessionOpened", RuntimeError]
 
 
-def test_a_trial_that_has_ended_leaves_no_checkpoint(tmp_path):
+def test_checkpoints_go_as_trials_end_and_what_an_earlier_session_left_goes_at_the_next_start(tmp_path):
     with Session(study(tmp_path), Nothing()) as session:
-        folders = {key: session.paths.trial(*key) / "checkpoint" for key in [(0, 0), (1, 0), (2, 0), (2, 1)]}
-        for folder in folders.values():
-            folder.mkdir(parents=True)
-        session.ledger.append(*(Asked(number, {}, 0, repeat=repeat) for number, repeat in folders))
-        session.ledger.append(
-            EpochReported(0, 1, {"v": 1.0}, "continue"), EpochReported(1, 1, {"v": 1.0}, "prune"), Failed(2, "why", 1)
-        )
-        assert {key for key, folder in folders.items() if folder.exists()} == {(0, 0), (2, 0)}
+        folders = {number: session.paths.checkpoints(number) for number in (0, 1)}
+        session.ledger.append(*(Asked(number, {}, 0) for number in folders))
+        (folders[1] / "000001").mkdir(parents=True)
+        session.ledger.append(EpochReported(0, 1, {"v": 1.0}, "prune"), EpochReported(1, 1, {"v": 1.0}, "prune"))
+        assert not folders[1].exists()
+    (folders[0] / ".000002.tmp").mkdir(parents=True)
+    opened(study(tmp_path))
+    assert not folders[0].exists()
+
+
+def test_f48_other_weights_on_a_run_are_refused(tmp_path):
+    trainable = Nothing()
+    trainable.prepare = lambda *_: SimpleNamespace(record={"weights_sha256": "w1"}, context={})
+    opened(study(tmp_path), trainable)
+    trainable.prepare = lambda *_: SimpleNamespace(record={"weights_sha256": "w2"}, context={})
+    assert refused(study(tmp_path), trainable) == [
+        "model.weights: a study starts from one set of weights, but their sha256 was w1 and is w2"
+    ]
 
 
 def test_a_finished_study_needs_no_ray(tmp_path, monkeypatch):
