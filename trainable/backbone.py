@@ -11,6 +11,7 @@ import numpy as np
 from trainable.architectures import ARCHITECTURES, POOLED
 from trainable.errors import InputError
 from trainable.settings import ModelSettings
+from trainable.whole_file import sha256
 
 
 class Backbone:
@@ -144,8 +145,15 @@ def _build(settings: ModelSettings, image_size: int) -> keras.Model:
             "give the path of a .weights.h5 file instead"
         ) from error
     if isinstance(settings.weights, Path):
+        _check_unchanged(settings.weights, settings.weights_sha256)
         _load(model, settings.weights, architecture.keras_name)
     return model
+
+
+def _check_unchanged(path: Path, wanted: str | None) -> None:
+    """All workers of a study start from the weights that it began with; flipped bits load without a word."""
+    if wanted and (came := sha256(path)) != wanted:
+        raise InputError(f"model.weights: {path} must have the sha256 {wanted}, but has {came}; put the file back")
 
 
 def _load(model: keras.Model, path: Path, architecture: str) -> None:

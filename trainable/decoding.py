@@ -1,10 +1,11 @@
 """Image files of unknown origin become arrays: by content rather than name, and refused before they can do harm."""
 
+import os
 import stat
 import warnings
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -22,23 +23,30 @@ DECODING = 1
 # Raster formats only: Pillow would start Ghostscript for EPS, and some plug-ins were never meant for strangers' files.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "JPEG2000")
 
+LARGE = 4_000_000  # bytes
+
 # Remarks on metadata name no file, and `open_image` compares declared pixels with the user's limit, not Pillow's.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def read_image_file(path: Path, max_pixels: int) -> bytes:
-    """Reads a file's bytes, unless it is no regular file (reading a named pipe would wait for ever) or is too large.
+    """Reads a file's bytes, unless it is no regular file (reading a named pipe would wait for ever) or is too large. Of
+    a large file the header is looked at first, so that what is refused for it is not read.
 
     Raises:
         InputError: The reason, without the path.
     """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise InputError("not a regular file (a folder, named pipe, socket or device)")
-        if status.st_size > 16 * max_pixels:  # four channels of 16 bit take 8 bytes; as much again for metadata
-            raise InputError(f"{status.st_size:,} bytes are more than an image of {max_pixels:,} pixels can need")
-        return path.read_bytes()
+        _check_regular(path.stat())
+        with os.fdopen(_open_without_waiting(path), "rb") as stream:
+            status = os.fstat(stream.fileno())
+            _check_regular(status)  # once more, of what was opened
+            if status.st_size > 16 * max_pixels:  # four channels of 16 bit take 8 bytes; as much again for metadata
+                raise InputError(f"{status.st_size:,} bytes are more than an image of {max_pixels:,} pixels can need")
+            if status.st_size > LARGE and not is_dicom(stream.read(132)):
+                _open_image(stream, max_pixels)
+            stream.seek(0)
+            return stream.read()
     except OSError as error:
         raise InputError(error.strerror or str(error)) from error
 
@@ -52,10 +60,12 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
     """
     if not data:
         raise InputError("the file is empty")
-    if is_dicom(data):
-        return open_dicom(data, max_pixels)
+    return open_dicom(data, max_pixels) if is_dicom(data) else _open_image(BytesIO(data), max_pixels)
+
+
+def _open_image(stream: IO[bytes], max_pixels: int) -> Image.Image:
     try:
-        image = Image.open(BytesIO(data), formats=FORMATS)
+        image = Image.open(stream, formats=FORMATS)
     except UnidentifiedImageError as error:
         raise InputError(f"the content is no image of the formats {', '.join(FORMATS)}") from error
     except Exception as error:  # plug-ins raise anything from SyntaxError to struct.error on broken headers
@@ -114,6 +124,16 @@ def decode(path: Path, image_size: int, colour: Colour, max_pixels: int) -> np.n
         return decode_bytes(read_image_file(path, max_pixels), image_size, colour, max_pixels)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError("not a regular file (a folder, named pipe, socket or device)")
+
+
+def _open_without_waiting(path: Path) -> int:
+    """A descriptor; even of a named pipe, which may have taken the file's place just now, at once."""
+    return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

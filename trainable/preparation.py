@@ -1,5 +1,6 @@
 """Everything that must hold before the first trial: images, split, weights and ranges, all problems told at once."""
 
+import errno
 import hashlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -15,6 +16,7 @@ from trainable.errors import InputError
 from trainable.inspection import inspect_images
 from trainable.settings import DataSettings, ModelSettings
 from trainable.split import SplitRow, data_fingerprint, make_split, read_split, split_summary, write_split
+from trainable.whole_file import remove_unfinished, sha256
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -66,6 +68,7 @@ def prepare(
         progress("checking weights", 1, 1)
     if problems:
         raise InputError(problems)
+    remove_unfinished(folder, "split.")
     if not split_file.exists():
         write_split(split_file, rows)
     for part in ("train", "validation"):
@@ -88,7 +91,7 @@ def prepare(
             "trials": str(folder / "trials"),
             "features": str(folder / "scratch"),
             "identity": _identity(fingerprint, model, weights.sha256, seed),
-            "model": model.model_dump(mode="json"),
+            "model": model.model_dump(mode="json") | {"weights_sha256": weights.sha256},
             "positive": positive,
             "seed": seed,
         },
@@ -165,8 +168,9 @@ class WeightsCheck:
 
     def _check_file(self, path: Path, wanted: str | None) -> None:
         try:
-            with path.open("rb") as stream:
-                self.sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+            if path.exists() and not path.is_file():
+                raise OSError(errno.EINVAL, "not a regular file")  # a named pipe would be waited for
+            self.sha256 = sha256(path)
         except OSError as error:
             self._problems = [
                 f"model.weights: must be imagenet, random or a readable file, but {path}: {error.strerror}"

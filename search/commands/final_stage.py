@@ -220,6 +220,11 @@ def _check_same_images(config: StudyConfig, prepared: Any, paths: StudyPaths) ->
         raise ConfigurationError(
             f"data: the configuration was found on images with fingerprint {wanted}, but these have {came}"
         )
+    weights, found = (config.record or {}).get("weights_sha256"), prepared.record["weights_sha256"]
+    if weights and weights != found:
+        raise ConfigurationError(
+            f"model.weights: the configuration was found from weights with sha256 {weights}, but these have {found}"
+        )
 
 
 def model_folder(model: str) -> Path:
