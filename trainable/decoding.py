@@ -25,7 +25,8 @@ FORMATS = ("PNG", "JPEG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "JPEG2000"
 
 LARGE = 4_000_000  # bytes
 
-# Remarks on metadata name no file, and `open_image` compares declared pixels with the user's limit, not Pillow's.
+# Remarks on metadata name no file, and declared pixels are compared with the user's limit; beyond the double of the
+# one that Pillow warns at, it refuses by itself.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
@@ -66,6 +67,10 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
 def _open_image(stream: IO[bytes], max_pixels: int) -> Image.Image:
     try:
         image = Image.open(stream, formats=FORMATS)
+    except Image.DecompressionBombError as error:  # Pillow's own limit, which `max_pixels` can't be set beyond
+        raise InputError(
+            f"at most {max_pixels:,} pixels are decoded (`max_pixels`), but the header declares more: {error}"
+        ) from error
     except UnidentifiedImageError as error:
         raise InputError(f"the content is no image of the formats {', '.join(FORMATS)}") from error
     except Exception as error:  # plug-ins raise anything from SyntaxError to struct.error on broken headers
