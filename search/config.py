@@ -2,7 +2,9 @@
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+import reprlib
+import stat
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -12,7 +14,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from search.errors import ConfigurationError
 from search.space import Parameter, Point, Space, condition_problems, point_problems
 
+MOST_PROBLEMS = 100  # that are told of one study file
 MAX_BYTES = 1_000_000  # a study file is a page; anything larger is a mistake or an attack
+
+_SHORT = reprlib.Repr()  # what came is shown, but not a megabyte of it
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
+_SHORT.maxlist = _SHORT.maxdict = 20
 
 
 class Section(BaseModel):
@@ -158,7 +165,10 @@ class StudyConfig(Section):
         try:
             config = cls.model_validate(document)
         except ValidationError as error:
-            problems += [line for detail in error.errors() for line in _explain(detail, cls)]
+            details = error.errors()
+            problems += [line for detail in details[:MOST_PROBLEMS] for line in _explain(detail, cls)]
+            if len(details) > MOST_PROBLEMS:
+                problems.append(f"and {len(details) - MOST_PROBLEMS} more problems")
         problems += _space_problems(document, cls)
         if problems:
             raise ConfigurationError(list(dict.fromkeys(problems)))
@@ -202,12 +212,26 @@ class _SafeLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for position, key in enumerate(keys):
-            if key in keys[:position]:
-                mark = node.value[position][0].start_mark
-                raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands here a second time", problem_mark=mark)
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                break  # refused just below, with its place
+            if key in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key!r} stands here a second time", problem_mark=key_node.start_mark
+                )
+            seen.add(key)
         return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: Any) -> int:
+        value = super().construct_yaml_int(node)
+        if abs(value) >= 2**63:  # 0xfff… of 5,000 digits cannot even be printed
+            raise yaml.MarkedYAMLError(problem="a whole number must fit into 64 bits", problem_mark=node.start_mark)
+        return value
+
+
+_SafeLoader.add_constructor("tag:yaml.org,2002:int", _SafeLoader.construct_yaml_int)
 
 
 class _SafeDumper(yaml.SafeDumper):
@@ -230,13 +254,24 @@ def read_yaml(path: Path) -> Any:
         ConfigurationError: when the file is missing, too large, or not plain YAML.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigurationError(f"{path}: must be at most {MAX_BYTES:,} bytes, but has {path.stat().st_size:,}")
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_SafeLoader)
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # a named pipe would be waited for
+            raise ConfigurationError(f"{path}: must be a study file, but is a named pipe, socket or device")
+        if status.st_size > MAX_BYTES:
+            raise ConfigurationError(f"{path}: must be at most {MAX_BYTES:,} bytes, but has {status.st_size:,}")
+        return _parsed(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigurationError(f"{path}: must be a readable study file, but {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: must be YAML, but {error}") from error
+
+
+def _parsed(text: str) -> Any:
+    """Plain values of a YAML text; raises `yaml.YAMLError` for whatever is wrong with it."""
+    try:
+        return yaml.load(text, Loader=_SafeLoader)
+    except (ValueError, RecursionError) as error:  # a 13th month, an integer of 5,000 digits, brackets without end
+        raise yaml.YAMLError(str(error)) from error
 
 
 def to_yaml(document: Mapping[str, Any]) -> str:
@@ -262,7 +297,7 @@ def _apply(document: dict[str, Any], override: str) -> list[str]:
     if not equals or not key.strip():
         return [f"--set {override}: must read section.key=value"]
     try:
-        value = yaml.load(text, Loader=_SafeLoader)
+        value = _parsed(text)
     except yaml.YAMLError:
         value = text
     *sections, last = key.strip().split(".")
@@ -303,7 +338,7 @@ def _sentence(detail: Any) -> str:
             "Unable to extract tag using discriminator 'type'", "must have a `type`: float, int or choice"
         )
     came = detail["input"]
-    return f"{text}, but got {came!r}" if not isinstance(came, dict | BaseModel) else text
+    return f"{text}, but got {_SHORT.repr(came)}" if not isinstance(came, dict | BaseModel) else text
 
 
 def _nearest(name: str, known: Any) -> str:

@@ -23,12 +23,20 @@ err = Console(stderr=True, highlight=False)
 
 def say(text: object) -> None:
     """A line on standard output, as it is: brackets in it are no markup, and it is not broken."""
-    out.print(escape(str(text)), soft_wrap=True)
+    out.print(printable(text), soft_wrap=True)
 
 
 def complain(label: str, text: object) -> None:
     """A line on standard error."""
-    err.print(f"[red]{label}:[/] {escape(str(text))}", soft_wrap=True)
+    err.print(f"[red]{label}:[/] {printable(text)}", soft_wrap=True)
+
+
+def printable(text: object) -> str:
+    """Text for one line of a terminal. Names come from strangers: what would move the cursor, begin a line, turn the
+    direction of writing or mean markup is shown as an escape.
+    """
+    shown = (each if each.isprintable() else each.encode("unicode_escape").decode() for each in str(text))
+    return escape("".join(shown))
 
 
 def near(path: Path) -> Path:
@@ -42,9 +50,10 @@ def show_rows(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None
     """
     table = Table(box=None, header_style="bold")
     for name in columns:
-        table.add_column(escape(name.replace("_", "_\n") if out.is_terminal else name), overflow="fold")
+        shown = printable(name)
+        table.add_column(shown.replace("_", "_\n") if out.is_terminal else shown, overflow="fold")
     for row in rows:
-        table.add_row(*("" if value is None else escape(_number(value)) for value in row.values()))
+        table.add_row(*("" if value is None else printable(_number(value)) for value in row.values()))
     (out if out.is_terminal else Console(file=out.file, width=UNFOLDED)).print(table)
 
 
@@ -121,7 +130,7 @@ def show_data_check(check: Any) -> None:
     _list("unreadable", [f"{entry.file}: {entry.reason}" for entry in check.unreadable])
     _list("look-alikes in several parts", [", ".join(f"{file} ({part})" for file, part in c) for c in check.straddling])
     for warning in check.warnings:
-        out.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
+        out.print(f"[yellow]warning:[/] {printable(warning)}", soft_wrap=True)
     if not check.problems:
         say("a search may start")
 

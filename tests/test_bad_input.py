@@ -241,12 +241,3 @@ def test_a_slip_on_the_command_line_is_named(drawn, refusal, arguments, expected
     study = _study(drawn)
     [line] = refusal(*(study if argument == "STUDY" else argument for argument in arguments))
     assert expected in line
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["- a\n- b\n", "data: &a {path: x}\nmodel: *a\n", "seed: 1\nseed: 2\n", "data: [", "x: !!python/name:os.system"],
-)
-def test_what_is_no_plain_study_file_is_refused(here, refusal, text):
-    (here / "study.yaml").write_text(text, encoding="utf-8")
-    assert len(refusal("search", "study.yaml")) >= 1

@@ -92,24 +92,6 @@ def test_a_link_to_a_file_inside_is_followed(root):
     assert inspect(root).exact_duplicates == (("ill/0.png", "ill/link.png"),)
 
 
-def test_names_that_are_not_utf8_are_listed(root):
-    for name in (b"ill/\xff.png", b"caf\xe9/a.png"):
-        path = root / os.fsdecode(name)
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes((root / "ill/0.png").read_bytes())
-    assert reasons(root) == {
-        "ill/\\xff.png": "the name is not UTF-8; rename it",
-        "caf\\xe9": "the name is not UTF-8; rename it",
-    }
-
-
-def test_odd_names_are_no_obstacle(root):
-    for name in ("=1+1.png", "two\nlines.png", "100%.png", "ü 😀.png"):
-        save(root, f"ill/{name}", 20)
-    assert {"ill/=1+1.png", "ill/two\nlines.png"} <= {image.file for image in inspect(root).images}
-    assert reasons(root) == {}
-
-
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_what_may_not_be_read_is_listed(root):
     (root / "ill/0.png").chmod(0)
