@@ -107,7 +107,7 @@ class FeatureStore:
         try:
             found = np.load(path, mmap_mode="r", allow_pickle=False)
             described = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, EOFError):  # an empty file is an EOFError
             return None
         if found.shape != shape or found.dtype != key.dtype:
             return None

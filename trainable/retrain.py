@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from trainable.dataset import ImageSet, concatenate
 from trainable.hyperparameters import Hyperparameters
@@ -117,19 +118,32 @@ def retrain(recipe: Recipe, arrays: Path, final: Path, progress: Callable[[str, 
     everything = concatenate(train, validation)
     fit(Task(everything, None, recipe.positive, recipe.view_seed), "training on train + validation")
 
-    paths = FinalPaths(final)
-    remove_unfinished(final)
+    description = _describe(recipe, everything, threshold)
+    return save_final(FinalPaths(final), network.whole_model(), probabilities, history, description)
+
+
+def save_final(
+    paths: FinalPaths,
+    model: Any,
+    probabilities: npt.NDArray[np.floating],
+    history: Sequence[Mapping[str, Any]],
+    description: Mapping[str, Any],
+) -> FinalPaths:
+    """Write what `retrain` made: a model that was there stays until the new one is whole, and `model.json`, without
+    which there is no model, comes last.
+    """
+    remove_unfinished(paths.folder)
     with whole_file(paths.model) as temporary:
-        network.whole_model().save(temporary)
+        model.save(temporary)
         paths.description.unlink(missing_ok=True)  # so that no crash leaves it beside another model
     with whole_file(paths.validation) as temporary, temporary.open("wb") as stream:
         np.save(stream, probabilities)
     write_csv(paths.history, list(history[0]), ([row.get(name, "") for name in history[0]] for row in history))
-    write_json(paths.description, _describe(recipe, everything, threshold, paths.model))
+    write_json(paths.description, {**description, "sha256": sha256(paths.model)})
     return paths
 
 
-def _describe(recipe: Recipe, images: ImageSet, threshold: float, model: Path) -> dict[str, Any]:
+def _describe(recipe: Recipe, images: ImageSet, threshold: float) -> dict[str, Any]:
     return {
         "classes": list(images.classes),
         "positive_class": None if recipe.positive is None else images.classes[recipe.positive],
@@ -141,7 +155,6 @@ def _describe(recipe: Recipe, images: ImageSet, threshold: float, model: Path) -
         "seed": recipe.seed,
         "hyperparameters": recipe.hyperparameters.model_dump(mode="json"),
         "trained_on": {"images": len(images), "groups": len(set(images.groups))},
-        "sha256": sha256(model),
     }
 
 
