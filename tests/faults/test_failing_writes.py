@@ -27,8 +27,8 @@ from trainable.split import SplitRow, read_split, write_split
 from trainable.whole_file import sha256
 
 Work = namedtuple("Work", ["do", "state", "may_lose"], defaults=[False])
-"""`do(folder, version)` writes version 1 or 2; `state(folder)` is the version that is found, None: none. What `may_lose`
-can be made again: after a failure it may be gone, if it is found to be gone.
+"""`do(folder, version)` writes version 1 or 2; `state(folder)` is the version that is found, None: none. Where work
+`may_lose`, it can be done again: after a failure there may be none, if that is noticed.
 """
 
 

@@ -75,7 +75,7 @@ def keeping(tmp_path: Path):
         {"freeze_depth": 2, "augmentation_strength": 0.25},
     ],
 )
-def test_kept_features_give_the_metrics_of_computed_ones(run, keeping, chosen):
+def test_f38_kept_features_give_the_metrics_of_computed_ones(run, keeping, chosen):
     computed, kept, found = run(None, **chosen), run(keeping, **chosen), run(keeping, **chosen)
     for one, other in zip(computed, kept, strict=True):
         assert one == pytest.approx(other, abs=1e-5)
