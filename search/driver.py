@@ -19,7 +19,7 @@ from search.history import History
 from search.interruption import Interrupted, interruptible
 from search.ledger import Ledger
 from search.lock import exclusive
-from search.paths import StudyPaths, check_name
+from search.paths import StudyPaths, check_name, check_private
 from search.progress import View
 from search.retention import Retention
 from search.sampling import build_sampler
@@ -90,6 +90,7 @@ class Session:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             _make_folder(self.paths.root)
+            check_private(self.paths)
             stack.enter_context(exclusive(self.paths.lock))
             stack.callback(_leave_no_trace, self.paths)
             record = _check_same_study(self.paths, self.config)

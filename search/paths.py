@@ -1,6 +1,9 @@
 """Every file a study owns, named once."""
 
+import os
 import re
+import stat
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +85,33 @@ class StudyPaths:
     def ray(self) -> Path:
         """Ray Tune's own snapshots; disposable."""
         return self.root / "ray"
+
+
+def check_private(paths: StudyPaths) -> None:
+    """Refuse to go on from a run folder in which anybody may change files; close a new one to them.
+
+    File systems that keep no modes say of every file that anybody may write it; there it means nothing.
+
+    Raises:
+        ConfigurationError: what to look at and what to type.
+    """
+    mode = paths.root.stat().st_mode
+    if not mode & stat.S_IWOTH or not _keeps_modes(paths.root):
+        return
+    if paths.study_file.exists() or paths.ledger.exists():
+        raise ConfigurationError(
+            f"storage: the run folder {paths.root} must not be writable for everybody, because a study goes on from "
+            f"what lies there; make sure that it is yours, then: chmod -R o-w {paths.root}"
+        )
+    paths.root.chmod(stat.S_IMODE(mode) & ~stat.S_IWOTH)
+
+
+def _keeps_modes(folder: Path) -> bool:
+    descriptor, name = tempfile.mkstemp(dir=folder)  # asks for 0600
+    os.close(descriptor)
+    mode = Path(name).stat().st_mode
+    Path(name).unlink()
+    return not mode & stat.S_IWOTH
 
 
 def find_run(run: str | Path, storage: Path = Path("runs")) -> StudyPaths:

@@ -30,7 +30,7 @@ from search.commands.final_stage import (
 )
 from search.console import near, say, show_final
 from search.errors import StudyStopped
-from search.paths import find_run
+from search.paths import check_private, find_run
 
 app = typer.Typer()
 
@@ -66,6 +66,7 @@ def evaluate(run: Run, quiet: Quiet = False) -> None:
     from search.lock import exclusive
 
     paths = find_run(run)
+    check_private(paths)
     exported(paths)  # without it nothing is opened, the ledger included
     with exclusive(paths.lock), Ledger(paths.ledger) as ledger, make_view(quiet) as view:
         ledger.listeners.append(view.happened)

@@ -134,7 +134,7 @@ def describe(folder, **values):
     (folder / "model.json").write_text(json.dumps({**DESCRIPTION.model_dump(), **values}))
 
 
-def test_a_model_other_than_the_one_described_is_never_loaded(tmp_path):
+def test_f50_a_model_other_than_the_one_described_is_never_loaded(tmp_path):
     (tmp_path / "model.keras").write_bytes(b"PK planted")
     describe(tmp_path)
     for path in (tmp_path, tmp_path / "model.keras"):
@@ -162,7 +162,7 @@ def test_a_missing_model_is_an_input_error(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_model_that_brings_code_of_its_own_is_refused_even_where_its_description_fits(tmp_path, cpus):
+def test_f50_a_model_that_brings_code_of_its_own_is_refused_even_where_its_description_fits(tmp_path, cpus):
     import keras
 
     images = keras.Input((32, 32, 3))
