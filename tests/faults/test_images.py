@@ -166,20 +166,22 @@ def png_header(width, height):
     )
 
 
-GROWTH = """
-import resource, sys
+GROWTH = '''
+import sys
 from pathlib import Path
 from trainable.decoding import decode
 from trainable.errors import InputError
 from trainable.inspection import inspect_images
 from trainable.settings import DataSettings
 
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def memory(which):
+    """VmHWM: the peak since the program began (getrusage tells the parent's, too); VmRSS: now."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(which))
 
 folder = Path(sys.argv[1])
 inspect_images(DataSettings(path=folder / "good"))  # whatever is loaded on first use is loaded now
-before = peak()
+before = memory("VmRSS")
 inspection = inspect_images(DataSettings(path=folder / "bombs"))
 for path in sorted((folder / "bombs").rglob("*.*")):
     try:
@@ -187,17 +189,18 @@ for path in sorted((folder / "bombs").rglob("*.*")):
         print("decoded", path)
     except InputError:
         pass
-print(len(inspection.images), len(inspection.unreadable), peak() - before)
-"""
+print(len(inspection.images), len(inspection.unreadable), memory("VmHWM") - before)
+'''
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells a program's peak of memory")
 def test_f46_bombs_are_refused_from_their_header_with_less_than_50_mb_of_memory(tmp_path):
     save(tmp_path, "good/a/1.png", picture(1))
     bombs = tmp_path / "bombs" / "a"
     save(bombs, "square.png", Image.new("L", (12_000, 12_000)))
     assert (bombs / "square.png").stat().st_size < 200_000
     save(bombs, "line.gif", Image.new("1", (65_000, 1_000)))
-    save(bombs, "page.tiff", Image.new("1", (40_000, 30_000)), compression="group4")
+    save(bombs, "page.tiff", Image.new("1", (8_000, 8_000)), compression="group4")
     save(bombs, "photo.jpg", Image.new("L", (9_000, 9_000)))
     (bombs / "claim.png").write_bytes(png_header(100_000, 100_000))
     (bombs / "largest.png").write_bytes(png_header(2**31 - 1, 2**31 - 1))

@@ -10,7 +10,7 @@ import pytest
 from trainable.dataset import ImageSet, concatenate
 from trainable.metrics import operating_point, scores
 from trainable.predict import Classifier
-from trainable.retrain import FinalPaths, retrain, sha256, write_json
+from trainable.retrain import FinalPaths, retrain, write_json
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +117,3 @@ def test_a_document_is_written_whole_or_not_at_all(tmp_path):
             write_json(path, bad)
     assert json.loads(path.read_text(encoding="utf-8"))["value"] == 0.1
     assert [each.name for each in path.parent.iterdir()] == ["document.json"]
-
-
-def test_the_sha256_of_a_file_is_that_of_its_bytes(tmp_path):
-    (tmp_path / "file").write_bytes(b"abc")
-    assert sha256(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
