@@ -1,4 +1,4 @@
-"""The n-th call that writes fails: every write, flush, rename and new folder of Python code below one folder, counted."""
+"""The n-th call that writes fails: every write, flush, rename and new folder of Python code below a folder counts."""
 
 import builtins
 import errno
@@ -66,7 +66,7 @@ def failing_disk(disk: FailingDisk) -> Iterator[FailingDisk]:
     def on_descriptor(name: str) -> Callable[..., Any]:
         def called(descriptor: Any, *arguments: Any) -> Any:
             number = descriptor if isinstance(descriptor, int) else descriptor.fileno()
-            path = names.get(number) or os.readlink(f"/proc/self/fd/{number}")
+            path = names.get(number) or str(Path(f"/proc/self/fd/{number}").readlink())
             disk.call(name, path)
             return real[name](descriptor, *arguments)
 

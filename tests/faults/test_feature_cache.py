@@ -5,11 +5,16 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from search.commands.final_stage import _check_same_images
+from search.config import StudyConfig
+from search.errors import ConfigurationError
+from search.paths import StudyPaths
 from trainable.errors import InputError
 from trainable.features import FeatureKey, FeatureStore
 from trainable.preparation import _identity, prepare
@@ -250,3 +255,15 @@ def test_f48_what_must_be_decoded_again_of_changed_or_deleted_files_stops_with_t
         f"{first} changed since the split was made; restore it, or start a new study",
         f"{second}: No such file or directory",
     ]
+
+
+def test_f48_a_configuration_is_trained_for_good_on_the_images_and_weights_that_it_was_found_with(tmp_path):
+    record = {"data": {"fingerprint": "f1"}, "weights_sha256": "w1"}
+    config, paths = StudyConfig.parse({"record": record}), StudyPaths(tmp_path)
+    _check_same_images(config, SimpleNamespace(record=record), paths)
+    for change, problem in [
+        ({"data": {"fingerprint": "f2"}}, "data: .* images with fingerprint f1, but these have f2"),
+        ({"weights_sha256": "w2"}, r"model\.weights: .* weights with sha256 w1, but these have w2"),
+    ]:
+        with pytest.raises(ConfigurationError, match=problem):
+            _check_same_images(config, SimpleNamespace(record=record | change), paths)

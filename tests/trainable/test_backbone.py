@@ -4,6 +4,7 @@ import pytest
 from trainable.errors import InputError
 from trainable.hyperparameters import Hyperparameters
 from trainable.settings import ModelSettings
+from trainable.whole_file import sha256
 
 pytestmark = pytest.mark.slow
 
@@ -156,6 +157,22 @@ def test_weights_that_do_not_fit_are_an_input_error(mobilenet_file, tmp_path):
             check_weights(ModelSettings(architecture=architecture, weights=path), 32)
         assert str(caught.value).startswith(f"model.weights: {path} ")
         assert len(caught.value.problems) == 1
+
+
+def test_f29_a_byte_flipped_in_a_weights_file_is_found_by_the_worker_that_loads_it(mobilenet_file, tmp_path):
+    from trainable.backbone import check_weights
+
+    path, content = tmp_path / "copy.weights.h5", bytearray(mobilenet_file.read_bytes())
+    settings = ModelSettings(architecture="mobilenetv2", weights=path, weights_sha256=sha256(mobilenet_file))
+    path.write_bytes(content)
+    check_weights(settings, 32)
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    check_weights(settings.model_copy(update={"weights_sha256": None}), 32)  # it loads without a word
+    with pytest.raises(
+        InputError, match=f"must have the sha256 {settings.weights_sha256}, but has .*put the file back"
+    ):
+        check_weights(settings, 32)
 
 
 def test_random_weights_are_those_of_their_seed(cpus):

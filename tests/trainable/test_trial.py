@@ -10,6 +10,7 @@ from trainable.checkpoint import Checkpoints
 from trainable.hyperparameters import Hyperparameters
 from trainable.image_trainable import ImageTrainable
 from trainable.preparation import prepare
+from trainable.whole_file import sha256
 
 pytestmark = pytest.mark.slow
 
@@ -36,6 +37,10 @@ def study(prepared, cpus):
         "cpus": cpus,
         "gpus": 0,
     }
+
+
+def test_f29_every_worker_is_told_the_sha256_of_the_weights_that_the_study_began_with(study, weights_file):
+    assert study["model"]["weights_sha256"] == sha256(weights_file)
 
 
 def request(key=(0, 0), epochs=2, epochs_reported=0, seed=3, **parameters):
