@@ -117,6 +117,10 @@ class StudyConfig(Section):
         default=Path("runs"), validate_default=True
     )
     """Folder that holds the run folders."""
+    storage_copy: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    """Another place (a folder on another disk, `file://`, `s3://`, `gs://`) that the ledger, and what else a resumed
+    study needs, is copied to while the study runs.
+    """
     data: Any = {}
     """Images, groups and split."""
     model: Any = {}

@@ -5,36 +5,36 @@ import platform
 import shutil
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from pydantic import BaseModel
 
-from search.config import StudyConfig, differences, to_yaml
-from search.errors import ConfigurationError, LedgerError, StudyStopped
+from search.config import StudyConfig, to_yaml
+from search.disk import locks_work
+from search.errors import ConfigurationError, StudyStopped
 from search.events import Noted, SessionOpened
 from search.history import History
 from search.interruption import Interrupted, interruptible
 from search.ledger import Ledger
-from search.lock import exclusive
-from search.paths import StudyPaths, check_name, check_private
+from search.opening import (
+    begun,
+    check_same_data,
+    check_same_study,
+    check_trials_known,
+    entries_elsewhere,
+    only_driver,
+)
+from search.paths import StudyPaths, check_name
 from search.progress import View
 from search.retention import Retention
 from search.sampling import build_sampler
+from search.storage_copy import copied, copy_of
 from search.study import Finalists, Study, Then, TrialSource
 from search.whole_file import write_whole
 
-# What may change between two sessions of one study: how long and where it runs, not what it means.
-CHANGEABLE = (
-    "budget.trials",
-    "budget.wall_seconds",
-    "budget.consecutive_failures",
-    "budget.retries",
-    "resources.",
-    "final.",
-)
 PACKAGES = ("thawline", "ray", "optuna", "keras", "tensorflow", "numpy", "scikit-learn", "pandas")
 
 
@@ -72,8 +72,16 @@ class Trainable(Protocol):
 class Session:
     """One driver at work on one study; holds its lock and its ledger. Use as a context manager."""
 
-    def __init__(self, config: StudyConfig, trainable: Trainable, view: View | None = None):
+    def __init__(
+        self, config: StudyConfig, trainable: Trainable, view: View | None = None, *, accept_loss: bool = False
+    ):
         """Check everything that can be checked before any work.
+
+        Args:
+            config: The study.
+            trainable: What it tunes.
+            view: Sees what happens.
+            accept_loss: Go on although the ledger has lost events.
 
         Raises:
             ConfigurationError: with every problem.
@@ -81,6 +89,7 @@ class Session:
         self.config = config.typed(trainable.sections)
         self._trainable = trainable
         self.view = view or View()
+        self._accept_loss = accept_loss
         self.paths = StudyPaths((self.config.storage / check_name(self.config.name or "study")).absolute())
         self._stack = ExitStack()
         problems = _problems(self.config, trainable)
@@ -89,22 +98,28 @@ class Session:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            _make_folder(self.paths.root)
-            check_private(self.paths)
-            stack.enter_context(exclusive(self.paths.lock))
-            stack.callback(_leave_no_trace, self.paths)
-            record = _check_same_study(self.paths, self.config)
-            if not self.paths.ledger.exists():
+            stack.enter_context(only_driver(self.paths))
+            if not locks_work(self.paths.root):
+                self.view.say(f"{self.paths.root}: file locks do not work there; heartbeats keep other drivers away")
+            place = copy_of(self.paths, self.config.storage_copy)
+            elsewhere = entries_elsewhere(self.paths, place, self.view.say)
+            record = check_same_study(self.paths, self.config, elsewhere)
+            if not elsewhere and not begun(self.paths):
                 self.paths.split.unlink(missing_ok=True)  # of a start that was cut off, with other settings perhaps
             stack.enter_context(self.view)
             self._prepared = self._trainable.prepare(
                 self.config, largest_values(self.config), self.paths.root, self.view.preparing
             )
-            _check_same_data(record, self._prepared.record)
-            self.ledger = stack.enter_context(Ledger(self.paths.ledger))
+            check_same_data(record, self._prepared.record)
+            self.ledger = stack.enter_context(Ledger(self.paths.ledger, elsewhere, accept_loss=self._accept_loss))
+            if self.ledger.recovered:
+                self.view.say(self.ledger.recovered)
+            check_trials_known(self.paths, self.ledger.history, self._accept_loss)
             self._write_study_file()  # after the ledger: where it is, a ledger must be
             retention = Retention(self.paths, self.config, self.ledger.history)
             self.ledger.listeners += [self.view.happened, retention.happened]
+            if place:
+                stack.enter_context(copied(self.ledger, self.paths, place, self.view.say))
             self.view.watch(self.config, self.ledger.history)
             self.ledger.append(SessionOpened(socket.gethostname(), os.getpid()))
             self._stack = stack.pop_all()
@@ -225,71 +240,6 @@ def _problems(config: StudyConfig, trainable: Trainable) -> list[str]:
     except ConfigurationError as error:
         problems += error.problems
     return problems
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ConfigurationError(f"storage: the run folder {folder} must be writable, but {error.strerror}") from error
-
-
-def _leave_no_trace(paths: StudyPaths) -> None:
-    """A study that was refused leaves no folder behind."""
-    if not paths.study_file.exists():
-        paths.lock.unlink(missing_ok=True)
-        with suppress(OSError):  # something is in it that another start can use
-            paths.root.rmdir()
-
-
-def _check_same_study(paths: StudyPaths, config: StudyConfig) -> dict[str, Any] | None:
-    """What the study file of an earlier session recorded; None for a new study.
-
-    Raises:
-        ConfigurationError: when the earlier session had another configuration; the differences are named.
-    """
-    if not paths.study_file.exists():
-        return None
-    if not paths.ledger.exists():
-        raise LedgerError(
-            f"{paths.ledger}: a study was begun here, so its ledger must be here too, but it is gone; put back a copy, "
-            f"or remove {paths.root} to begin anew"
-        )
-    earlier = StudyConfig.load(paths.study_file)
-    changed = [
-        line for line in differences(_comparable(earlier), _comparable(config)) if not line.startswith(CHANGEABLE)
-    ]
-    if changed:
-        raise ConfigurationError(
-            [f"{paths.root} holds a study with another configuration; give another --name, or undo:", *changed]
-        )
-    return earlier.record
-
-
-def _comparable(config: StudyConfig) -> dict[str, Any]:
-    document = config.dump()
-    return {key: value for key, value in document.items() if key not in ("record", "storage", "name")}
-
-
-def _check_same_data(record: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
-    """Every trial of a study, in whatever session, learns from the same images and starts from the same weights."""
-    earlier = record or {}
-    facts = {
-        "data: a study is of one set of images, but its fingerprint": [
-            each.get("data", {}).get("fingerprint") for each in (earlier, now)
-        ],
-        "model.weights: a study starts from one set of weights, but their sha256": [
-            each.get("weights_sha256") for each in (earlier, now)
-        ],
-    }
-    problems = [
-        f"{what} was {before} and is {came}" for what, (before, came) in facts.items() if before not in (None, came)
-    ]
-    if problems:
-        raise ConfigurationError(problems)
 
 
 def _installed(name: str) -> bool:

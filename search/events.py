@@ -104,7 +104,9 @@ _KINDS: dict[str, type[Event]] = {
 
 def to_json(event: Event) -> str:
     """The event's values. Floats as the shortest text that reads back bit-equal; NaN, which JSON lacks, as null."""
-    return json.dumps(_without_nan(asdict(event)), allow_nan=False, ensure_ascii=False)
+    text = json.dumps(_without_nan(asdict(event)), allow_nan=False, ensure_ascii=False)
+    # A lone surrogate, as in a file name that is not UTF-8, cannot be stored; its JSON escape reads back as the same.
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _without_nan(value: Any) -> Any:

@@ -1,34 +1,27 @@
-"""What happened, durably: one append-only table of events in SQLite, and the trials that follow from it.
+"""What happened, durably, in two records: a table in SQLite and a journal of lines; and the trials that follow from it.
 
-An event is committed (WAL, `synchronous=FULL`) before anyone acts on it. Nothing is ever updated or deleted, so the
-state of a study is a fold over its events in the order of their sequence numbers; clocks order nothing.
+An event is in both (journal flushed, then a commit with WAL and `synchronous=FULL`) before anyone acts on it. Nothing
+is ever updated or deleted, so the state of a study is a fold over its events in the order of their sequence numbers;
+clocks order nothing. docs/ledger.md is the contract.
 """
 
 import sqlite3
 import time
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from search import database
+from search.database import SCHEMA_VERSION
+from search.entries import Entry
 from search.errors import LedgerError
 from search.events import Event, from_json, to_json
 from search.history import History
-from search.whole_file import flush_folder
+from search.journal import Journal
+from search.recovery import gather, journal_of, read_entries, recover
 
-SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS events (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    at REAL NOT NULL,          -- seconds since 1970, for people
-    elapsed REAL NOT NULL,     -- seconds since this session began, from a clock that never steps back
-    kind TEXT NOT NULL,
-    body TEXT NOT NULL,        -- JSON
-    checksum INTEGER NOT NULL  -- crc32 of "elapsed kind body"
-) STRICT
-"""
+__all__ = ["SCHEMA_VERSION", "Ledger", "read_history"]
 
 
 class Ledger:
@@ -36,25 +29,40 @@ class Ledger:
 
     Attributes:
         history: What follows from all events so far.
+        sequence: Number of the newest event; 0 before the first.
+        recovered: What had to be mended when it was opened, in a line; None when nothing had.
         listeners: Called with each event, after it is durable.
     """
 
-    def __init__(self, path: Path):
-        """Open or create the ledger.
+    def __init__(
+        self, path: Path, elsewhere: Mapping[str, Sequence[Entry]] | None = None, *, accept_loss: bool = False
+    ):
+        """Open or create the ledger; mend what is damaged where that loses nothing.
+
+        Args:
+            path: Of the database; the journal is beside it.
+            elsewhere: Entries of other records of the same study, by name.
+            accept_loss: Go on with what can be saved, though acknowledged events are lost.
 
         Raises:
-            LedgerError: when the file is damaged or of another version.
+            LedgerError: when events may be lost, the records contradict each other, or are of an unknown version.
         """
         self.path = path
         self.listeners: list[Callable[[Event], None]] = []
         self._began = time.monotonic()
-        if not path.exists():
-            _create(path)
-        self._database = _connect(path, writable=True)
         try:
-            self.history = History(_events(self._database, path))
+            records = gather(path, elsewhere)
+            self.recovered = recover(records, accept_loss)
+            entries = database.read(path) if self.recovered else records.entries
+        except (sqlite3.Error, OSError) as error:
+            raise LedgerError(f"{path}: must be where a ledger can be read and written, but {error}") from error
+        self.history = History(_events(entries))
+        self.sequence = len(entries)
+        self._journal = Journal(journal_of(path))
+        try:
+            self._database = database.open_for_writing(path)
         except BaseException:
-            self._database.close()
+            self._journal.close()
             raise
 
     def append(self, *events: Event) -> None:
@@ -64,21 +72,23 @@ class Ledger:
             LedgerError: when they could not be made durable (disk full, read-only); the history is then unchanged.
         """
         elapsed = time.monotonic() - self._began
-        rows = [
-            (time.time(), elapsed, event.kind, body := to_json(event), _checksum(elapsed, event.kind, body))
-            for event in events
+        entries = [
+            Entry(number, float(time.time()), elapsed, event.kind, to_json(event))
+            for number, event in enumerate(events, start=self.sequence + 1)
         ]
+        length = self._journal.length
         try:
-            with self._database:
-                self._database.execute("BEGIN IMMEDIATE")
-                self._database.executemany(
-                    "INSERT INTO events (at, elapsed, kind, body, checksum) VALUES (?, ?, ?, ?, ?)", rows
-                )
-        except sqlite3.Error as error:
+            database.insert(self._database, entries, before_commit=lambda: self._journal.append(entries))
+        except (sqlite3.Error, OSError) as error:
+            self._journal.cut(length)
             raise LedgerError(
                 f"{self.path}: every event must be durable before it is acted on, but {error}; "
                 "free space or mend the disk, then start the same search again: nothing acknowledged is lost"
             ) from error
+        except BaseException:  # a signal: whether the commit came before it, the next start finds out
+            self._journal.cut(length)
+            raise
+        self.sequence += len(entries)
         for event in events:
             self.history.apply(elapsed, event)
             for listener in self.listeners:
@@ -90,8 +100,9 @@ class Ledger:
         return self.history.used_before_session + time.monotonic() - self._began
 
     def close(self) -> None:
-        """Fold the write-ahead log into the file and let go of it."""
+        """Fold the write-ahead log into the file and let go of both records."""
         self._database.close()
+        self._journal.close()
 
     def __enter__(self) -> Self:
         return self
@@ -106,68 +117,13 @@ def read_history(path: Path) -> History:
     """The study so far, without disturbing its writer.
 
     Raises:
-        LedgerError: when there is no ledger, or it is damaged or of another version.
+        LedgerError: when there is no ledger, it is of another version, or events of it may be lost.
     """
-    if not path.is_file():
+    if not path.is_file() and not journal_of(path).is_file():
         raise LedgerError(f"{path}: must be a study's ledger, but there is no such file")
-    database = _connect(path, writable=False)
-    try:
-        return History(_events(database, path))
-    finally:
-        database.close()
+    return History(_events(read_entries(path)))
 
 
-def _create(path: Path) -> None:
-    """An empty ledger under its final name, whole or not at all: a file of no bytes is a damaged one."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        with closing(sqlite3.connect(temporary, isolation_level=None)) as database:
-            database.execute(_SCHEMA)
-            database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        temporary.replace(path)
-        flush_folder(path.parent)
-    except (sqlite3.Error, OSError) as error:
-        raise LedgerError(f"{path}: must be a place where a ledger can be made, but {error}") from error
-
-
-def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
-    if path.exists() and not path.stat().st_size:  # SQLite would take it for a new one
-        raise LedgerError(
-            f"{path}: must be a ledger, but is empty; put back a copy, or delete it if no trial of it matters"
-        )
-    try:
-        mode = "rw" if writable else "ro"
-        database = sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=10, isolation_level=None)
-        if writable:
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = FULL")
-        version = database.execute("PRAGMA user_version").fetchone()[0]
-        verdict = database.execute("PRAGMA quick_check").fetchone()[0]
-    except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise LedgerError(f"{path}: must be a readable SQLite file, but {error}") from error
-    if version != SCHEMA_VERSION:
-        raise LedgerError(
-            f"{path}: ledger version {SCHEMA_VERSION} is needed, but got {version}; use the Thawline that wrote it"
-        )
-    if verdict != "ok":
-        raise LedgerError(f"{path}: must be a whole SQLite file, but its check says: {verdict}")
-    return database
-
-
-def _events(database: sqlite3.Connection, path: Path) -> Iterator[tuple[float, Event]]:
-    try:
-        for sequence, elapsed, kind, body, checksum in database.execute(
-            "SELECT sequence, elapsed, kind, body, checksum FROM events ORDER BY sequence"
-        ):
-            if _checksum(elapsed, kind, body) != checksum:
-                raise LedgerError(
-                    f"{path}: event {sequence} must match its checksum, but does not: the file is damaged"
-                )
-            yield elapsed, from_json(kind, body)
-    except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise LedgerError(f"{path}: must be a readable ledger, but {error}") from error
-
-
-def _checksum(elapsed: float, kind: str, body: str) -> int:
-    return zlib.crc32(f"{elapsed!r} {kind} {body}".encode())
+def _events(entries: Sequence[Entry]) -> Iterator[tuple[float, Event]]:
+    for entry in entries:
+        yield entry.elapsed, from_json(entry.kind, entry.body)

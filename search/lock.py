@@ -1,78 +1,225 @@
-"""One driver at a time on a study."""
+"""One driver at a time on a study.
+
+The kernel's lock on the lock file is let go of when its process ends, however it ends. Where the file system has no
+such locks, or has them for each machine alone, the file itself says who holds it: host, boot and process, and a
+heartbeat that others can watch.
+"""
 
 import fcntl
 import json
 import os
 import socket
+import threading
 import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import IO
+from typing import Self
 
+from search.disk import locks_work
 from search.errors import ConfigurationError
+from search.whole_file import write_fully, write_whole
+
+BEAT_SECONDS = 3.0
+PATIENCE_SECONDS = 4 * BEAT_SECONDS  # a holder on another machine that shows no beat for so long is dead
+_SETTLE_SECONDS = 0.5  # in which two that took over an unlockable file at once see each other
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock, as its file says.
+
+    Attributes:
+        host: Name of the machine.
+        boot: Names that machine's boot, so that a process number from an earlier one is not mistaken.
+        process: Its number there.
+        born: When it started, in the kernel's ticks since the boot: process numbers are used again.
+        token: Of this one holding.
+        beat: Counts up while the holder lives.
+    """
+
+    host: str
+    boot: str
+    process: int
+    born: int
+    token: str
+    beat: int = 0
+
+    @classmethod
+    def here(cls) -> Self:
+        return cls(socket.gethostname(), boot_id(), os.getpid(), _born(os.getpid()), uuid.uuid4().hex)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is of this machine's present boot, so that its process can be looked for."""
+        return (self.host, self.boot) == (socket.gethostname(), boot_id()) and bool(self.boot)
+
+    def __str__(self) -> str:
+        return f"process {self.process} on {self.host}"
 
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock file; the kernel lets go of it when the process ends, however it ends.
+    """Hold the lock file; it is removed in the end.
 
     Raises:
         ConfigurationError: when another driver holds it, naming process and host.
     """
-    with path.open("a+", encoding="utf-8") as stream:
-        if not _acquired(stream):
-            raise ConfigurationError(_held_by(path))
-        stream.truncate(0)
-        stream.write(json.dumps({"process": os.getpid(), "host": socket.gethostname(), "boot": boot_id()}))
-        stream.flush()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hold = _hold_by_kernel if locks_work(path.parent) else _hold_by_file
+    with hold(path, Holder.here()) as (descriptor, holder), _beating(path, descriptor, holder):
         yield
 
 
-def _acquired(stream: IO[str]) -> bool:
-    """Tried for half a second: whoever only looks holds the lock for an instant."""
-    for _ in range(10):
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.05)
-        else:
-            return True
-    return False
-
-
 def driver_at_work(path: Path) -> str | None:
-    """Who holds the lock, as process and host; None when nobody does."""
+    """Who holds the lock, as process and host; None when nobody does. Waits for a heartbeat when the holder is on
+    another machine.
+    """
     try:
         with path.open(encoding="utf-8") as stream:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _holder(path)
-    except FileNotFoundError:
+        return _named(path)
+    except OSError:  # no file, or no locks
         pass
-    return None
+    return _named(path) if _lives(path, kernel_locks=locks_work(path.parent)) else None
 
 
 def boot_id() -> str:
-    """Names this boot of this machine, so that a process number from an earlier one is not mistaken; empty if
-    unknown.
-    """
+    """Names this boot of this machine; empty if unknown."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
 
 
+@contextmanager
+def _hold_by_kernel(path: Path, holder: Holder) -> Iterator[tuple[int, Holder]]:
+    descriptor = _locked(path)
+    try:
+        if _lives(path, kernel_locks=True):  # its kernel's locks are not ours: a shared folder
+            raise ConfigurationError(_held_by(path))
+        os.ftruncate(descriptor, 0)
+        write_fully(descriptor, _text(holder))
+        try:
+            yield descriptor, holder
+        finally:
+            path.unlink(missing_ok=True)  # while it is locked: whoever waits for it sees that it is gone
+    finally:
+        os.close(descriptor)
+
+
+def _locked(path: Path) -> int:
+    """A descriptor with the lock. Tried for half a second: whoever only looks holds the lock for an instant."""
+    for _ in range(10):
+        path.parent.mkdir(parents=True, exist_ok=True)  # a study that was refused takes its folder away
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except FileNotFoundError:  # removed by the one that held it, while this one waited
+            pass
+        except BlockingIOError:
+            time.sleep(0.05)
+        os.close(descriptor)
+    raise ConfigurationError(_held_by(path))
+
+
+@contextmanager
+def _hold_by_file(path: Path, holder: Holder) -> Iterator[tuple[None, Holder]]:
+    """Without locks: whose token stands in the file after a moment, holds it."""
+    if _lives(path, kernel_locks=False):
+        raise ConfigurationError(_held_by(path))
+    write_whole(path, _text(holder))
+    time.sleep(_SETTLE_SECONDS)
+    if not _is_ours(path, holder):
+        raise ConfigurationError(_held_by(path))
+    try:
+        yield None, holder
+    finally:
+        if _is_ours(path, holder):
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _beating(path: Path, descriptor: int | None, holder: Holder) -> Iterator[None]:
+    """Counts up in the lock file from a thread of its own, until the block ends or the file is another's."""
+    done = threading.Event()
+
+    def beat() -> None:
+        now = holder
+        while not done.wait(BEAT_SECONDS):
+            now = replace(now, beat=now.beat + 1)
+            with suppress(OSError):  # a full disk: the next beat may come through
+                if descriptor is not None:
+                    write_fully(descriptor, _text(now))
+                elif _is_ours(path, holder):
+                    write_whole(path, _text(now))
+                else:
+                    return
+
+    thread = threading.Thread(target=beat, name="lock-heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _lives(path: Path, *, kernel_locks: bool) -> bool:
+    """Whether the holder that the file names is alive, when the kernel does not say so."""
+    holder = _read(path)
+    if holder is None:
+        return False
+    if holder.is_local:
+        return not kernel_locks and holder.born == _born(holder.process)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        time.sleep(BEAT_SECONDS / 10)
+        now = _read(path)
+        if now != holder:
+            return now is not None
+    return False
+
+
+def _born(process: int) -> int:
+    """When a process started, in ticks since the boot; 0 when there is none (a zombie counts as none)."""
+    try:
+        state, *rest = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except (OSError, UnicodeDecodeError):
+        return 0
+    return 0 if state == "Z" else int(rest[18])
+
+
+def _text(holder: Holder) -> bytes:
+    return json.dumps(asdict(holder)).encode() + b"\n"
+
+
+def _read(path: Path) -> Holder | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return Holder(**{field.name: found[field.name] for field in fields(Holder)})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_ours(path: Path, holder: Holder) -> bool:
+    found = _read(path)
+    return found is not None and found.token == holder.token
+
+
+def _named(path: Path) -> str:
+    return str(_read(path) or "another process")
+
+
 def _held_by(path: Path) -> str:
     return (
-        f"{path.parent.name}: one driver at a time may work on a study, but {_holder(path)} does; "
-        "wait for it or stop it"
+        f"{path.parent.name}: one driver at a time may work on a study, but {_named(path)} does; wait for it or stop it"
     )
-
-
-def _holder(path: Path) -> str:
-    try:
-        holder = json.loads(path.read_text(encoding="utf-8"))
-        return f"process {holder['process']} on {holder['host']}"
-    except (OSError, ValueError, KeyError):
-        return "another process"

@@ -40,6 +40,11 @@ class StudyPaths:
         return self.root / "study.db"
 
     @property
+    def journal(self) -> Path:
+        """The ledger's second record."""
+        return self.root / "study.events.jsonl"
+
+    @property
     def lock(self) -> Path:
         return self.root / "study.lock"
 
@@ -98,7 +103,7 @@ def check_private(paths: StudyPaths) -> None:
     mode = paths.root.stat().st_mode
     if not mode & stat.S_IWOTH or not _keeps_modes(paths.root):
         return
-    if paths.study_file.exists() or paths.ledger.exists():
+    if paths.study_file.exists() or paths.ledger.exists() or paths.journal.exists():
         raise ConfigurationError(
             f"storage: the run folder {paths.root} must not be writable for everybody, because a study goes on from "
             f"what lies there; make sure that it is yours, then: chmod -R o-w {paths.root}"

@@ -1,4 +1,6 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all; every byte that `search` and `analysis` write by themselves goes through
+here (SQLite writes its own).
+"""
 
 import os
 import uuid
@@ -13,14 +15,28 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """
     temporary = path.with_name(f".{path.name[:32]}.{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("wb") as stream:
-            stream.write(content.encode() if isinstance(content, str) else content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            write_fully(descriptor, content.encode() if isinstance(content, str) else content)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
         flush_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_fully(descriptor: int, content: bytes, offset: int = 0) -> None:
+    """Write all of it at an offset and flush it to disk.
+
+    Raises:
+        OSError: when not all of it could be written; a part may have been.
+    """
+    rest = memoryview(content)
+    while rest:
+        written = os.pwrite(descriptor, rest, offset)
+        rest, offset = rest[written:], offset + written
+    os.fsync(descriptor)
 
 
 def flush_folder(folder: Path) -> None:

@@ -56,11 +56,11 @@ def load_study(study: str, overrides: list[str]) -> StudyConfig:
 
 
 @contextmanager
-def open_session(config: StudyConfig, quiet: bool) -> "Iterator[Session]":
+def open_session(config: StudyConfig, quiet: bool, *, accept_loss: bool = False) -> "Iterator[Session]":
     """One driver at work on the study, seen by the view that fits where it prints."""
     from search.driver import Session
 
-    with Session(config, ImageTrainable(), make_view(quiet)) as session:
+    with Session(config, ImageTrainable(), make_view(quiet), accept_loss=accept_loss) as session:
         yield session
 
 

@@ -45,6 +45,9 @@ def search(
     ] = None,
     settings: Settings = [],  # noqa: B006
     final: Annotated[bool, typer.Option("--final", help="Go on: rerun finalists, export, retrain, evaluate.")] = False,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Go on although the ledger has lost events for good.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Search, or go on with a search that was interrupted."""
@@ -54,7 +57,7 @@ def search(
     config: Any = load_study(study, overrides)
     if final and config.data.split_file is None and config.data.split.test == 0:
         raise ConfigurationError("data.split.test: must be above 0 for --final, which evaluates on the test part")
-    with open_session(config, quiet) as session:
+    with open_session(config, quiet, accept_loss=accept_loss) as session:
         session.search(choose_finalists(session) if final else None)
         if final:
             finish(session)

@@ -149,9 +149,12 @@ def test_a_session_that_cannot_start_lets_go_of_lock_and_ledger(tmp_path):
     paths = opened(study(tmp_path))
     content = paths.ledger.read_bytes()
     paths.ledger.write_bytes(b"no ledger")
+    lines = paths.journal.read_bytes()
+    paths.journal.write_bytes(b"no journal")
     with pytest.raises(LedgerError), Session(study(tmp_path), Nothing()):
         pass
     paths.ledger.write_bytes(content)
+    paths.journal.write_bytes(lines)
     opened(study(tmp_path))
 
 

@@ -66,11 +66,8 @@ def test_a_lock_whose_holder_was_killed_is_free(tmp_path, holder):
     holder.wait()
     path = tmp_path / "it" / "study.lock"
     with exclusive(path):
-        assert json.loads(path.read_text()) == {
-            "process": os.getpid(),
-            "host": socket.gethostname(),
-            "boot": boot_id(),
-        }
+        said = json.loads(path.read_text())
+        assert (said["process"], said["host"], said["boot"]) == (os.getpid(), socket.gethostname(), boot_id())
 
 
 def test_a_lock_is_free_after_its_block_even_when_that_failed(tmp_path):

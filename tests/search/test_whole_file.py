@@ -11,7 +11,7 @@ def test_text_and_bytes_arrive_unchanged(tmp_path, content, expected):
     assert (tmp_path / "it").read_bytes() == expected
 
 
-@pytest.mark.parametrize("broken", ["os.fsync", "pathlib.Path.replace"])
+@pytest.mark.parametrize("broken", ["os.fsync", "os.replace"])
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, broken):
     path = tmp_path / "it"
     write_whole(path, "old")

@@ -1,0 +1,158 @@
+"""What must hold before a session goes on with what earlier ones left in its run folder or in its copy."""
+
+import re
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+from search.config import StudyConfig, differences
+from search.disk import check_folder
+from search.entries import Entry
+from search.errors import ConfigurationError, LedgerError
+from search.history import History
+from search.lock import exclusive
+from search.paths import StudyPaths, check_private
+from search.place import Place
+from search.storage_copy import read_copy, restore_files
+
+# What may change between two sessions of one study: how long and where it runs, not what it means.
+CHANGEABLE = (
+    "budget.trials",
+    "budget.wall_seconds",
+    "budget.consecutive_failures",
+    "budget.retries",
+    "resources.",
+    "final.",
+    "storage_copy",
+)
+_TRIAL = re.compile(r"\d+(\.\d+)?")  # the folder of a trial or of its rerun
+
+
+@contextmanager
+def only_driver(paths: StudyPaths) -> Iterator[None]:
+    """The run folder, made and found fit, for this driver alone; what killed ones left half written is removed.
+
+    Raises:
+        ConfigurationError: when it can't be made or written, is everybody's to write, or another driver has it.
+    """
+    with ExitStack() as stack:
+        stack.callback(leave_no_trace, paths)
+        try:
+            paths.root.mkdir(parents=True, exist_ok=True)
+            check_private(paths)
+            stack.enter_context(exclusive(paths.lock))
+            for half in paths.root.glob(".*.tmp*"):  # SQLite adds an ending
+                half.unlink(missing_ok=True)
+            check_folder(paths.root)
+        except OSError as error:
+            raise ConfigurationError(
+                f"storage: the run folder {paths.root} must be writable, but {error.strerror}"
+            ) from error
+        yield
+
+
+def entries_elsewhere(paths: StudyPaths, place: Place | None, say: Callable[[str], None]) -> dict[str, list[Entry]]:
+    """What the copy has of this study; brings its files back where the run folder has nothing.
+
+    Raises:
+        ConfigurationError: when the copy can't be reached and nothing is here: there may be a study to go on with.
+    """
+    if place is None:
+        return {}
+    here = begun(paths)
+    try:
+        entries = read_copy(place)
+        if entries and not here:
+            restore_files(place, paths)
+            say(f"{paths.root} is empty: the study comes back from its copy in {place.name}")
+    except OSError as error:
+        if not here:
+            raise ConfigurationError(f"storage_copy: {place.name} must be within reach, but {error}") from error
+        say(f"copy in {place.name}: {error}; the study goes on without it for now")
+        return {}
+    return {place.name: entries} if entries else {}
+
+
+def leave_no_trace(paths: StudyPaths) -> None:
+    """A study that was refused leaves no folder behind."""
+    if not paths.study_file.exists():
+        with suppress(OSError):  # something is in it that another start can use
+            paths.root.rmdir()
+
+
+def begun(paths: StudyPaths) -> bool:
+    """Whether a session has begun to record the study here."""
+    return paths.ledger.exists() or paths.journal.exists()
+
+
+def check_trials_known(paths: StudyPaths, history: History, accept_loss: bool) -> None:
+    """That the ledger knows of every trial that has a folder: folders are made after the suggestion is durable.
+
+    Raises:
+        LedgerError: when it does not, and that was not accepted; else such folders are moved aside, because their
+            numbers will be given to other configurations.
+    """
+    known = {paths.trial(*key).name for key in history.trials}
+    unknown = sorted(path for path in paths.trials.glob("*") if _TRIAL.fullmatch(path.name) and path.name not in known)
+    if unknown and not accept_loss:
+        names = ", ".join(path.name for path in unknown)
+        raise LedgerError(
+            f"{paths.ledger}: must know every trial that has a folder, but does not know {names}: events were lost. "
+            f"Put back a copy, or, to go on without what is lost: thawline search {paths.root.name} --accept-loss"
+        )
+    for path in unknown:
+        path.rename(path.with_name(f"{path.name}-lost-{uuid.uuid4().hex[:8]}"))
+
+
+def check_same_study(
+    paths: StudyPaths, config: StudyConfig, elsewhere: Mapping[str, Sequence[Entry]]
+) -> dict[str, Any] | None:
+    """What the study file of an earlier session recorded; None for a new study.
+
+    Raises:
+        ConfigurationError: when the earlier session had another configuration; the differences are named.
+    """
+    if not paths.study_file.exists():
+        return None
+    if not begun(paths) and not elsewhere:
+        raise LedgerError(
+            f"{paths.ledger}: a study was begun here, so its ledger must be here too, but it is gone; put back a copy, "
+            f"or remove {paths.root} to begin anew"
+        )
+    earlier = StudyConfig.load(paths.study_file)
+    changed = [
+        line for line in differences(_comparable(earlier), _comparable(config)) if not line.startswith(CHANGEABLE)
+    ]
+    if changed:
+        raise ConfigurationError(
+            [f"{paths.root} holds a study with another configuration; give another --name, or undo:", *changed]
+        )
+    return earlier.record
+
+
+def _comparable(config: StudyConfig) -> dict[str, Any]:
+    document = config.dump()
+    return {key: value for key, value in document.items() if key not in ("record", "storage", "name")}
+
+
+def check_same_data(record: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
+    """Every trial of a study, in whatever session, learns from the same images and starts from the same weights.
+
+    Raises:
+        ConfigurationError: with whatever is not the same.
+    """
+    earlier = record or {}
+    facts = {
+        "data: a study is of one set of images, but its fingerprint": [
+            each.get("data", {}).get("fingerprint") for each in (earlier, now)
+        ],
+        "model.weights: a study starts from one set of weights, but their sha256": [
+            each.get("weights_sha256") for each in (earlier, now)
+        ],
+    }
+    problems = [
+        f"{what} was {before} and is {came}" for what, (before, came) in facts.items() if before not in (None, came)
+    ]
+    if problems:
+        raise ConfigurationError(problems)

@@ -1,0 +1,231 @@
+"""A copy of a study in another place, kept up by a thread that no trial ever waits for.
+
+The ledger's entries lie there in pieces of `PIECE`; only the last piece is ever written again. With them go the files
+that a resumed study needs, and the newest checkpoint of each running trial.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from search import journal
+from search.entries import Entry, united
+from search.errors import LedgerError, StudyStopped
+from search.events import EpochReported, Event, Failed, TrialKey
+from search.ledger import Ledger
+from search.paths import StudyPaths
+from search.place import Place
+from search.recovery import journal_of
+from search.whole_file import write_whole
+
+PIECE = 1000  # entries; some 300 kB
+PATIENCE_SECONDS = 60.0  # at the end of a session, for a place that does not answer
+HASTE_SECONDS = 2.0  # the same when the session is told to stop
+_PAUSES = (1.0, 2.0, 5.0, 15.0, 60.0)  # seconds between attempts, the last one for ever
+_FILES = ("study.yaml", "split.csv", "best.yaml")
+
+
+def copy_of(paths: StudyPaths, address: str | None) -> Place | None:
+    """Where the copy of a run is, when its study has one (`storage_copy`)."""
+    return Place.at(address) / paths.root.name if address else None
+
+
+def read_copy(place: Place) -> list[Entry]:
+    """The entries that the place has of a study; none when it has no copy.
+
+    Raises:
+        OSError: when it can't be reached.
+    """
+    pieces = place / "events"
+    return united({name: journal.parse((pieces / name).read() or b"").entries for name in pieces.files()})
+
+
+def restore_files(place: Place, paths: StudyPaths) -> None:
+    """Bring the study's files and checkpoints back; the ledger is made from `read_copy`."""
+    for name in place.files():
+        if name in _FILES or name.startswith(f"{paths.trials.name}/"):
+            content = (place / name).read()
+            if content is not None and ".." not in Path(name).parts:
+                (paths.root / name).parent.mkdir(parents=True, exist_ok=True)
+                write_whole(paths.root / name, content)
+
+
+@contextmanager
+def copied(ledger: Ledger, paths: StudyPaths, place: Place, say: Callable[[str], None]) -> "Iterator[StorageCopy]":
+    """While the block runs, what happens reaches the place; when it ends well, all of it has.
+
+    Raises:
+        StudyStopped: when the block ended well, but the copy could not be completed.
+    """
+    copy = StorageCopy(ledger, paths, place, say)
+    ledger.listeners.append(copy.happened)
+    copy.start()
+    try:
+        yield copy
+    except BaseException:
+        copy.finish(HASTE_SECONDS)
+        raise
+    if not copy.finish(PATIENCE_SECONDS):
+        raise StudyStopped(
+            f"the copy in {place.name} must be complete, but {copy.problem or 'that took too long'}; the study itself "
+            f"is whole in {paths.root}, and the same command completes the copy"
+        )
+
+
+class StorageCopy:
+    """The thread and what it has still to do.
+
+    Attributes:
+        problem: Why the last attempt failed; None when it did not.
+    """
+
+    def __init__(self, ledger: Ledger, paths: StudyPaths, place: Place, say: Callable[[str], None]):
+        self.problem: str | None = None
+        self._ledger, self._paths, self._place, self._say = ledger, paths, place, say
+        self._pieces = _Pieces(journal_of(ledger.path), place)
+        self._files: dict[str, tuple[int, int]] = {}
+        self._running: dict[TrialKey, str] = {}  # the checkpoint of each that is in the place
+        self._over: set[TrialKey] = set()
+        self._wanted, self._done = 1, 0  # changes so far; those of them that are in the place
+        self._ending = self._given_up = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="storage-copy", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def happened(self, event: Event) -> None:
+        """An event became durable here."""
+        with self._changed:
+            match event:
+                case EpochReported(verdict="continue"):
+                    self._running.setdefault(TrialKey(event.number, event.repeat), "")
+                case EpochReported() | Failed():
+                    self._over.add(TrialKey(event.number, event.repeat))
+            self._wanted += 1
+            self._changed.notify_all()
+
+    def finish(self, seconds: float) -> bool:
+        """Copy what is left, within so many seconds; whether all of it is there."""
+        with self._changed:
+            self._ending = True
+            self._wanted += 1  # files may have changed without an event
+            self._changed.notify_all()
+            whole = self._changed.wait_for(lambda: self._done == self._wanted, seconds)
+            self._given_up = True
+            self._changed.notify_all()
+        return whole
+
+    def _run(self) -> None:
+        failures = 0
+        while (target := self._next()) is not None:
+            try:
+                self._copy()
+            except Exception as error:  # noqa: BLE001 - pyarrow's and every cloud's own; none may stop the study
+                self.problem = str(error)
+                if not failures:
+                    self._say(f"copy to {self._place.name}: {error}; it is tried again")
+                self._rest(_PAUSES[min(failures, len(_PAUSES) - 1)])
+                failures += 1
+                continue
+            if failures:
+                self._say(f"copy to {self._place.name}: works again and is up to date")
+            failures, self.problem = 0, None
+            with self._changed:
+                self._done = target
+                self._changed.notify_all()
+
+    def _next(self) -> int | None:
+        """Waits for a change and gives their number so far; None when the thread is to end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._given_up or self._done < self._wanted)
+            return None if self._given_up else self._wanted
+
+    def _rest(self, pause: float) -> None:
+        with self._changed:
+            ending = self._changed.wait_for(lambda: self._ending, pause)
+            self._changed.wait_for(lambda: self._given_up, 0.2 if ending else 0)
+
+    def _copy(self) -> None:
+        """What matters most first: entries, then small files, then checkpoints."""
+        self._pieces.copy(self._ledger.sequence)
+        for name in _FILES:
+            self._copy_file(name)
+        while self._over:
+            key = self._over.pop()
+            if self._running.pop(key, ""):
+                (self._place / self._checkpoints(key)).remove()
+        for key in list(self._running):
+            self._copy_checkpoint(key)
+            self._pieces.copy(self._ledger.sequence)
+
+    def _copy_file(self, name: str) -> None:
+        try:
+            status = (self._paths.root / name).stat()
+            if self._files.get(name) != (status.st_mtime_ns, status.st_size):
+                (self._place / name).write((self._paths.root / name).read_bytes())
+                self._files[name] = (status.st_mtime_ns, status.st_size)
+        except FileNotFoundError:
+            return
+
+    def _copy_checkpoint(self, key: TrialKey) -> None:
+        """The trial's newest checkpoint, its manifest last; the one before it stays until then."""
+        folder = self._checkpoints(key)
+        newest = max((p.parent.name for p in (self._paths.root / folder).glob("[0-9]*/manifest.json")), default="")
+        before = self._running.get(key, "")
+        if newest in ("", before):
+            return
+        try:
+            files = sorted(
+                (self._paths.root / folder / newest).iterdir(), key=lambda path: path.name == "manifest.json"
+            )
+            for path in files:
+                (self._place / f"{folder}/{newest}/{path.name}").write(path.read_bytes())
+        except FileNotFoundError:  # a newer one took its place meanwhile, or the trial has ended: its event is coming
+            return
+        self._running[key] = newest
+        if before:
+            (self._place / f"{folder}/{before}").remove()
+
+    def _checkpoints(self, key: TrialKey) -> str:
+        return f"{(self._paths.trial(*key) / 'checkpoint').relative_to(self._paths.root)}"
+
+
+class _Pieces:
+    """The entries of a growing journal, carried to the place."""
+
+    def __init__(self, path: Path, place: Place):
+        self._journal, self._place = path, place
+        self._offset = 0  # of the journal, up to which lines were read
+        self._first, self._lines = 0, list[bytes]()  # the piece at hand: entries before it, its own
+        self._copied: int | None = None  # entries in the place; not known yet
+
+    def copy(self, upto: int) -> None:
+        """Bring the place up to this number of entries; the journal may have more that do not count yet."""
+        if self._copied is None:
+            self._copied = self._already_there()
+        while True:
+            self._read(min(upto - self._first, PIECE))
+            count = self._first + len(self._lines)
+            if count > self._copied:
+                (self._place / f"events/{self._first // PIECE:06d}.jsonl").write(b"".join(self._lines))
+                self._copied = count
+            if len(self._lines) < PIECE:
+                return
+            self._first, self._lines = count, []
+
+    def _read(self, count: int) -> None:
+        """Lines of the journal until the piece has `count`."""
+        with self._journal.open("rb") as stream:
+            stream.seek(self._offset)
+            while len(self._lines) < count:
+                self._lines.append(stream.readline())
+            self._offset = stream.tell()
+
+    def _already_there(self) -> int:
+        there = read_copy(self._place)
+        here = journal.read_journal(self._journal).entries
+        if list(there) != list(here[: len(there)]):
+            raise LedgerError("there is a copy of another study, or of a later state of this one; move it away")
+        return len(there)
