@@ -11,7 +11,7 @@ from search.errors import ConfigurationError
 from search.whole_file import write_whole
 
 _RENAMES = 10  # seen by a reader meanwhile; a rename that copies is caught by the first or second
-_SIZE = 1 << 18  # bytes; large enough that copying takes a moment
+_SIZE = 1 << 16  # bytes; large enough that copying takes a moment
 
 
 def check_folder(folder: Path) -> None:

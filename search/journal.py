@@ -5,6 +5,7 @@ Two files that are written in different ways are seldom damaged together: what o
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +25,7 @@ class Journal:
         created = not path.exists()
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         self._length = os.lseek(self._descriptor, 0, os.SEEK_END)
-        self._broken = False
+        self._uncut = False
         if created:
             flush_folder(path.parent)
 
@@ -32,10 +33,10 @@ class Journal:
         """Make the entries durable, all or none.
 
         Raises:
-            OSError: when they could not be; the file is then as it was, or, if even that failed, takes nothing more.
+            OSError: when they could not be; whatever of them was written is taken back, now or before the next ones.
         """
-        if self._broken:
-            raise OSError("an earlier failure could not be undone")
+        if self._uncut:
+            self._truncate()
         lines = b"".join(map(to_line, entries))
         try:
             write_fully(self._descriptor, lines, self._length)
@@ -51,11 +52,13 @@ class Journal:
 
     def cut(self, length: int) -> None:
         """Take back what was appended beyond `length` bytes."""
-        try:
-            os.ftruncate(self._descriptor, length)
-            self._length = length
-        except OSError:
-            self._broken = True
+        self._length, self._uncut = length, True
+        with suppress(OSError):
+            self._truncate()
+
+    def _truncate(self) -> None:
+        os.ftruncate(self._descriptor, self._length)
+        self._uncut = False
 
     def close(self) -> None:
         os.close(self._descriptor)

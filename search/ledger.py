@@ -80,19 +80,24 @@ class Ledger:
         try:
             database.insert(self._database, entries, before_commit=lambda: self._journal.append(entries))
         except (sqlite3.Error, OSError) as error:
-            self._journal.cut(length)
+            self._take_back(length)
             raise LedgerError(
                 f"{self.path}: every event must be durable before it is acted on, but {error}; "
                 "free space or mend the disk, then start the same search again: nothing acknowledged is lost"
             ) from error
         except BaseException:  # a signal: whether the commit came before it, the next start finds out
-            self._journal.cut(length)
+            self._take_back(length)
             raise
         self.sequence += len(entries)
         for event in events:
             self.history.apply(elapsed, event)
             for listener in self.listeners:
                 listener(event)
+
+    def _take_back(self, length: int) -> None:
+        """The journal as it was, when this append reached it at all."""
+        if self._journal.length > length:
+            self._journal.cut(length)
 
     @property
     def elapsed(self) -> float:
