@@ -1,14 +1,11 @@
 """F24, F25, F26: a ledger cut or changed anywhere gives every acknowledged event, or is refused as it lies."""
 
-import importlib
 import itertools
 import random
 import sqlite3
-import sys
-import tempfile
 from contextlib import closing
-from pathlib import Path
 
+import damage
 import pytest
 
 from search.errors import LedgerError
@@ -16,16 +13,7 @@ from search.events import Asked
 from search.journal import read_journal
 from search.ledger import Ledger, read_history
 
-sys.path.insert(0, str(Path(__file__).parent))
-damage = importlib.import_module("damage")
 DB, LOG, JOURNAL = damage.FILES
-
-
-@pytest.fixture
-def tmp_path():
-    """In memory, where a flush costs nothing."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
-        yield Path(folder)
 
 
 @pytest.fixture(scope="module")
@@ -34,63 +22,63 @@ def ledger(tmp_path_factory):
     return folder, damage.make_ledger(folder)
 
 
-def outcomes(ledger, tmp_path, *harms):
+def outcomes(ledger, memory, *harms):
     folder, entries = ledger
-    return damage.try_harm(folder, harms, entries, tmp_path / "scratch")
+    return damage.try_harm(folder, harms, entries, memory / "scratch")
 
 
 @pytest.mark.parametrize("name", [DB, LOG, JOURNAL])
-def test_f24_a_file_of_the_ledger_cut_anywhere_loses_no_event(ledger, tmp_path, name):
+def test_f24_a_file_of_the_ledger_cut_anywhere_loses_no_event(ledger, memory, name):
     """At 1,024-byte steps and the last byte here; `make faults` takes every 64."""
-    found = outcomes(ledger, tmp_path, *((harm,) for harm in damage.cuts(ledger[0], name, 1024)))
+    found = outcomes(ledger, memory, *((harm,) for harm in damage.cuts(ledger[0], name, 1024)))
     assert (found.recovered, found.refused, found.fewer) == (found.tried, 0, 0)
     assert found.tried > 4
 
 
-def test_f24_both_records_cut_are_refused_and_left_as_they_are(ledger, tmp_path):
+def test_f24_both_records_cut_are_refused_and_left_as_they_are(ledger, memory):
     databases = list(damage.cuts(ledger[0], DB, 4096))
     journals = list(damage.cuts(ledger[0], JOURNAL, 700))
     ended = [harm for harm in journals if harm.content.endswith(b"\n")]
     harms = [(first, second) for first, second in itertools.product(databases, journals) if second not in ended]
-    found = outcomes(ledger, tmp_path, *harms)
+    found = outcomes(ledger, memory, *harms)
     assert (found.recovered + found.refused, found.fewer) == (found.tried, 0)
     assert found.refused > 5  # the others have all pages of the database in its log
 
 
-def test_f24_one_record_gone_comes_back_from_the_other(ledger, tmp_path):
-    found = outcomes(ledger, tmp_path, (damage.Harm(DB, None), damage.Harm(LOG, None)), (damage.Harm(JOURNAL, None),))
+def test_f24_one_record_gone_comes_back_from_the_other(ledger, memory):
+    found = outcomes(ledger, memory, (damage.Harm(DB, None), damage.Harm(LOG, None)), (damage.Harm(JOURNAL, None),))
     assert (found.recovered, found.fewer) == (2, 0)
 
 
-def test_f25_a_torn_last_line_is_mended_before_anything_is_appended(ledger, tmp_path):
+def test_f25_a_torn_last_line_is_mended_before_anything_is_appended(ledger, memory):
     content = (ledger[0] / JOURNAL).read_bytes()
     last = len(content.splitlines(keepends=True)[-1])
     harms = [(damage.Harm(JOURNAL, content[:-cut]),) for cut in (*range(1, last, 7), last)]
-    found = outcomes(ledger, tmp_path, *harms)
+    found = outcomes(ledger, memory, *harms)
     assert (found.recovered, found.fewer) == (found.tried, 0)
-    pages = read_journal(tmp_path / "scratch" / JOURNAL)
+    pages = read_journal(memory / "scratch" / JOURNAL)
     assert pages.clean
     assert [entry.sequence for entry in pages.entries] == list(range(1, len(ledger[1]) + 2))
 
 
-def test_f25_half_a_line_that_was_never_acknowledged_is_dropped(ledger, tmp_path):
+def test_f25_half_a_line_that_was_never_acknowledged_is_dropped(ledger, memory):
     content = (ledger[0] / JOURNAL).read_bytes()
-    found = outcomes(ledger, tmp_path, (damage.Harm(JOURNAL, content + b'[99, 1.0, 2.0, "asked", "{'),))
+    found = outcomes(ledger, memory, (damage.Harm(JOURNAL, content + b'[99, 1.0, 2.0, "asked", "{'),))
     assert (found.recovered, found.fewer) == (1, 0)
 
 
 @pytest.mark.parametrize("name", [DB, LOG, JOURNAL])
-def test_f26_a_changed_bit_in_a_file_of_the_ledger_changes_no_event(ledger, tmp_path, name):
+def test_f26_a_changed_bit_in_a_file_of_the_ledger_changes_no_event(ledger, memory, name):
     size = (ledger[0] / name).stat().st_size
     positions = {*range(0, 100, 4), *random.Random(1).sample(range(size), 60)}
-    found = outcomes(ledger, tmp_path, *((harm,) for harm in damage.flips(ledger[0], name, sorted(positions))))
+    found = outcomes(ledger, memory, *((harm,) for harm in damage.flips(ledger[0], name, sorted(positions))))
     assert (found.recovered + found.refused, found.fewer) == (found.tried, 0)
     assert found.refused <= 4  # a version that is not known yet: nothing may be done to such a file
 
 
-def test_f26_a_damaged_database_is_kept_aside_and_its_study_goes_on(ledger, tmp_path):
-    outcomes(ledger, tmp_path, (damage.Harm(DB, b"no database"),))
-    scratch = tmp_path / "scratch"
+def test_f26_a_damaged_database_is_kept_aside_and_its_study_goes_on(ledger, memory):
+    outcomes(ledger, memory, (damage.Harm(DB, b"no database"),))
+    scratch = memory / "scratch"
     assert (scratch / f"{DB}.damaged-1").read_bytes() == b"no database"
     (scratch / DB).write_bytes(b"again")
     with Ledger(scratch / DB) as opened:
@@ -100,21 +88,21 @@ def test_f26_a_damaged_database_is_kept_aside_and_its_study_goes_on(ledger, tmp_
     assert 100 in {trial.number for trial in read_history(scratch / DB).search_trials()}
 
 
-def test_f26_a_damaged_line_is_found_though_the_database_is_whole(ledger, tmp_path):
+def test_f26_a_damaged_line_is_found_though_the_database_is_whole(ledger, memory):
     content = (ledger[0] / JOURNAL).read_bytes()
-    outcomes(ledger, tmp_path, (damage.Harm(JOURNAL, content.replace(b"0.5", b"0.6", 1)),))
-    kept = (tmp_path / "scratch" / f"{JOURNAL}.damaged-1").read_bytes()
+    outcomes(ledger, memory, (damage.Harm(JOURNAL, content.replace(b"0.5", b"0.6", 1)),))
+    kept = (memory / "scratch" / f"{JOURNAL}.damaged-1").read_bytes()
     assert kept == content.replace(b"0.5", b"0.6", 1)
 
 
 @pytest.fixture
-def without_journal(ledger, tmp_path):
+def without_journal(ledger, memory):
     """A ledger that has nothing to be mended from, its log folded in."""
     for name in (DB, LOG):
-        (tmp_path / name).write_bytes((ledger[0] / name).read_bytes())
-    with closing(sqlite3.connect(tmp_path / DB)) as database:
+        (memory / name).write_bytes((ledger[0] / name).read_bytes())
+    with closing(sqlite3.connect(memory / DB)) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return tmp_path / DB
+    return memory / DB
 
 
 def test_f26_without_a_second_record_damage_is_refused_with_what_to_do(without_journal):
@@ -151,12 +139,12 @@ def test_f26_a_lost_end_is_told_by_the_count_that_the_database_keeps(without_jou
         Ledger(without_journal)
 
 
-def test_f26_records_of_two_studies_are_not_mixed(ledger, tmp_path):
-    (tmp_path / "a").mkdir()
-    with Ledger(tmp_path / "a" / DB) as other:
+def test_f26_records_of_two_studies_are_not_mixed(ledger, memory):
+    (memory / "a").mkdir()
+    with Ledger(memory / "a" / DB) as other:
         other.append(Asked(5, {}, 5))
-    (tmp_path / JOURNAL).write_bytes((ledger[0] / JOURNAL).read_bytes())
-    (tmp_path / DB).write_bytes((tmp_path / "a" / DB).read_bytes())
+    (memory / JOURNAL).write_bytes((ledger[0] / JOURNAL).read_bytes())
+    (memory / DB).write_bytes((memory / "a" / DB).read_bytes())
     for reading in (read_history, Ledger):
         with pytest.raises(LedgerError, match=r"event 1 must be the same in every record .* study.db and study.events"):
-            reading(tmp_path / DB)
+            reading(memory / DB)
