@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +28,7 @@ from search.commands.final_stage import (
     retrain_file,
     use_this_machine,
 )
+from search.config import StudyConfig
 from search.console import near, say, show_final
 from search.errors import StudyStopped
 from search.paths import check_private, find_run
@@ -64,13 +65,16 @@ def evaluate(run: Run, quiet: Quiet = False) -> None:
     """Open the locked test set, score final/model.keras on it, draw the figures, write the model card."""
     from search.ledger import Ledger
     from search.lock import exclusive
+    from search.storage_copy import copied, copy_of
 
     paths = find_run(run)
     check_private(paths)
     exported(paths)  # without it nothing is opened, the ledger included
+    place = copy_of(paths, StudyConfig.load(paths.study_file).storage_copy)
     with exclusive(paths.lock), Ledger(paths.ledger) as ledger, make_view(quiet) as view:
         ledger.listeners.append(view.happened)
-        open_test_set(paths, ledger, view)
+        with copied(ledger, paths, place, view.say) if place else nullcontext():
+            open_test_set(paths, ledger, view)
     show_final(paths)
 
 
