@@ -9,7 +9,7 @@ UNFINISHED := .venv/.unfinished
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup quickstart test bench-driver bench-cache test-fast lint format types check lock clean
+.PHONY: help setup quickstart test bench-driver bench-cache faults test-fast lint format types check lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -28,6 +28,10 @@ bench-driver: $(READY) ## what a trial costs beside its training, against stock 
 
 bench-cache: $(READY) ## epoch time by freeze depth, with and without kept features
 	$(BIN)/python benchmarks/cache.py
+
+faults: $(READY) ## every fault of docs/faults.md, then 200 kills, every cut and every failing write, with figures
+	$(BIN)/pytest tests/faults
+	$(BIN)/python benchmarks/faults.py
 
 test-fast: $(READY) ## the tests that need neither real networks nor Ray
 	$(BIN)/pytest -m "not slow and not ray"

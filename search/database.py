@@ -135,6 +135,10 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         raise Damage(f"{path}: must be a ledger, but is missing")
     if not path.stat().st_size:  # SQLite would take it for a new one
         raise Damage(f"{path}: must be a ledger, but is empty")
+    with path.open("rb") as stream:
+        header = stream.read(20)
+    if header.startswith(b"SQLite format 3") and set(header[18:]) - {1, 2}:  # it would be opened, but for reading only
+        raise Damage(f"{path}: must be a SQLite file that can be written, but its header says otherwise")
     return sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=10, isolation_level=None)
 
 

@@ -15,7 +15,7 @@ FILES = ("study.db", "study.db-wal", "study.events.jsonl")
 
 
 def make_ledger(folder: Path, trials: int = 12) -> list[Entry]:
-    """The three files as a killed driver leaves them, part of the events in the log alone; all events that there are."""
+    """The three files as a killed driver leaves them, some events in the log alone; all events that there are."""
     work = folder / "work"
     work.mkdir(parents=True)
     path = work / "study.db"

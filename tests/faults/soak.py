@@ -1,8 +1,8 @@
 """Drivers that are killed again and again, and the account of what was lost.
 
-A driver here is a whole session (lock, ledger, Optuna, study file, copy) whose trials are computed on the spot instead of
-by Ray, so that a study takes a fraction of a second. Each runs in a forked process that tells of every event once it is
-acknowledged; what it told is compared with what the next one finds.
+A driver here is a whole session (lock, ledger, Optuna, study file, copy) whose trials are computed on the spot instead
+of by Ray, so that a study takes a fraction of a second. Each runs in a forked process that tells of every event once it
+is acknowledged; what it told is compared with what the next one finds.
 
 `python soak.py --kills 200` prints the account as JSON.
 """
@@ -33,7 +33,7 @@ from search.config import StudyConfig
 from search.driver import Session
 from search.events import to_json
 from search.history import History
-from search.interruption import Interrupted
+from search.interruption import Interrupted, interruptible
 from search.ledger import Ledger, read_history
 from search.paths import StudyPaths
 from search.recovery import read_entries
@@ -109,7 +109,7 @@ def best_two(history: History) -> list[int]:
 
 def drive(config: StudyConfig, tell: Callable[[str], None] = lambda text: None) -> int:
     """One session to its end; every acknowledged event is told."""
-    with Driver(config, Pretender()) as session:
+    with interruptible(), Driver(config, Pretender()) as session:
         session.ledger.listeners.append(lambda event: tell(f"{event.kind} {to_json(event)}\n"))
         session.search(best_two)
     return 0
@@ -136,10 +136,11 @@ class Account:
 
 @dataclass
 class Outcome:
-    """How one driver ended, and what it had told until then."""
+    """How one driver ended, what it had told until then, and how many seconds it took to end once it was killed."""
 
     status: int
     told: list[str]
+    seconds: float = 0.0
 
 
 def fork_driver(
@@ -169,9 +170,9 @@ def fork_driver(
         finally:
             os._exit(code)
     os.close(writing)
-    told = _until_end(reading, process, kill or Kill(LIMIT))
+    told, killed_at = _until_end(reading, process, kill or Kill(LIMIT))
     _, status = os.waitpid(process, 0)
-    return Outcome(status, told)
+    return Outcome(status, told, time.monotonic() - killed_at if killed_at else 0.0)
 
 
 def fork(act: Callable[[], Any], prepare: Callable[[], None] = lambda: None) -> int:
@@ -199,10 +200,11 @@ class Kill:
     signal: int = signal.SIGKILL
 
 
-def _until_end(reading: int, process: int, kill: Kill) -> list[str]:
+def _until_end(reading: int, process: int, kill: Kill) -> tuple[list[str], float]:
+    """What was told, and when the process was killed; 0 when it was not."""
     began = None if kill.at_work else time.monotonic()
     os.set_blocking(reading, False)
-    content, killed = b"", False
+    content, killed_at = b"", 0.0
     while True:
         try:
             part = os.read(reading, 1 << 16)
@@ -214,11 +216,11 @@ def _until_end(reading: int, process: int, kill: Kill) -> list[str]:
         content += part or b""
         if content and began is None:
             began = time.monotonic()
-        if not killed and began is not None and time.monotonic() >= began + kill.seconds:
+        if not killed_at and began is not None and time.monotonic() >= began + kill.seconds:
             os.kill(process, kill.signal)
-            killed = True
+            killed_at = time.monotonic()
     os.close(reading)
-    return [line for line in content.decode().split("\n")[:-1] if line]
+    return [line for line in content.decode().split("\n")[:-1] if line], killed_at
 
 
 def check_after_kill(paths: StudyPaths, told: list[str], account: Account, kills: int) -> None:
@@ -261,7 +263,14 @@ def outline(paths: StudyPaths, config: StudyConfig) -> Any:
     """What a study came to: its trials without clocks, its best, and what it would suggest next."""
     history = read_history(paths.ledger)
     table = [
-        (trial.key, trial.parameters, trial.seed, trial.status, trial.reason, [(e.epoch, e.metrics) for e in trial.epochs])
+        (
+            trial.key,
+            trial.parameters,
+            trial.seed,
+            trial.status,
+            trial.reason,
+            [(e.epoch, e.metrics) for e in trial.epochs],
+        )
         for trial in history.trials.values()
     ]
     return table, best_two(history), next_suggestion(paths, config)
@@ -269,7 +278,9 @@ def outline(paths: StudyPaths, config: StudyConfig) -> Any:
 
 def next_suggestion(paths: StudyPaths, config: StudyConfig) -> Any:
     """What the study would try if it were extended; its ledger stays as it is."""
-    extended = config.model_copy(update={"budget": config.budget.model_copy(update={"trials": config.budget.trials + 1})})
+    extended = config.model_copy(
+        update={"budget": config.budget.model_copy(update={"trials": config.budget.trials + 1})}
+    )
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "study.db"
         database.create(copy, read_entries(paths.ledger))
@@ -404,6 +415,24 @@ def die_at(event: int, point: str) -> Callable[[], None]:
     return prepare
 
 
+def kill_at_every_event(seed: int, step: int = 1) -> Account:
+    """A kill at each of `POINTS` of every so-manieth event of a study, each resumed at once."""
+    account, reference = Account(), uninterrupted(seed)
+    for event in itertools.count(1, step):
+        for point in POINTS:
+            with tempfile.TemporaryDirectory() as folder:
+                config, paths = study(Path(folder), seed), StudyPaths(Path(folder) / "it")
+                killed = fork_driver(config, prepare=die_at(event, point))
+                if not os.WIFSIGNALED(killed.status):
+                    return account
+                account.kills += 1
+                account.acknowledged += len(killed.told)
+                check_after_kill(paths, killed.told, account, 1)
+                account.stuck += fork_driver(config).status != 0
+                check_finished(paths, config, account, reference)
+    return account
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=200)
@@ -411,7 +440,7 @@ def main() -> None:
     arguments = parser.parse_args()
     began = time.monotonic()
     account = soak(arguments.kills, arguments.seed)
-    print(json.dumps({**asdict(account), "seconds": round(time.monotonic() - began, 1)}))
+    sys.stdout.write(json.dumps({**asdict(account), "seconds": round(time.monotonic() - began, 1)}) + "\n")
 
 
 if __name__ == "__main__":

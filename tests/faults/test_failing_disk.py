@@ -230,7 +230,7 @@ def test_f30_a_disk_that_turns_read_only_in_mid_run_loses_nothing(small):
         os.close(held)
         with disk.failing_disk(disk.FailingDisk(small, 1, errno.EROFS, lasting=True)):
             for _ in range(2):
-                with pytest.raises(LedgerError, match="Read-only file system: .*free space or mend the disk"):
+                with pytest.raises(LedgerError, match=r"Read-only file system: .*free space or mend the disk"):
                     ledger.append(Asked(1, {}, 0))
         assert [trial.number for trial in read_history(path).search_trials()] == [0]
         ledger.append(Asked(1, {}, 0))

@@ -69,7 +69,9 @@ def test_f51_a_study_is_not_begun_anew_while_its_copy_is_out_of_reach(lost, monk
         raise OSError(5, "the network is down")
 
     monkeypatch.setattr("search.opening.read_copy", unreachable)
-    with pytest.raises(ConfigurationError, match=r"storage_copy: .*/copy/it must be within reach, but .*network is down"):
+    with pytest.raises(
+        ConfigurationError, match=r"storage_copy: .*/copy/it must be within reach, but .*network is down"
+    ):
         opened(config)
     assert not (config.storage / "it").exists()
 

@@ -123,7 +123,10 @@ def test_f32_a_live_holder_is_respected_and_named(path, locks):
     with exclusive(path):
         time.sleep(0.2)
         assert json.loads(path.read_text())["beat"] > 0
-        with pytest.raises(ConfigurationError, match=rf"it: one driver .* but process {os.getpid()} on"), exclusive(path):
+        with (
+            pytest.raises(ConfigurationError, match=rf"it: one driver .* but process {os.getpid()} on"),
+            exclusive(path),
+        ):
             pass
         assert driver_at_work(path) == f"process {os.getpid()} on {os.uname().nodename}"
     assert driver_at_work(path) is None
@@ -180,7 +183,7 @@ def test_f33_locks_that_say_yes_to_all_are_found_out(tmp_path, monkeypatch):
 def test_f33_a_rename_that_copies_is_refused_before_any_work(tmp_path, monkeypatch):
     def copy(source, target):
         shutil.copyfile(source, target)  # empties the target first
-        os.unlink(source)
+        Path(source).unlink()
 
     monkeypatch.setattr(os, "replace", copy)
     problem = "must be on a file system where a renamed file takes its new name at once"
