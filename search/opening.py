@@ -65,7 +65,7 @@ def entries_elsewhere(paths: StudyPaths, place: Place | None, say: Callable[[str
         entries = read_copy(place)
         if entries and not here:
             restore_files(place, paths)
-            say(f"{paths.root} is empty: the study comes back from its copy in {place.name}")
+            say(f"{paths.root} is empty: the study, {len(entries)} events, comes back from its copy in {place.name}")
     except OSError as error:
         if not here:
             raise ConfigurationError(f"storage_copy: {place.name} must be within reach, but {error}") from error

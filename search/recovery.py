@@ -129,7 +129,7 @@ def recover(records: Records, accept_loss: bool = False) -> str | None:
     if records.brought:
         database.create(records.path, entries)
         journal.write_journal(journal_of(records.path), entries)
-        return f"{records.path}: {len(entries)} events came back from {_sources(records)}" if entries else None
+        return None  # who brought them has said so
     told = [*_mend_database(records, entries), *_mend_journal(records, entries)]
     if not told:
         return None

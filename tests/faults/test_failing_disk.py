@@ -6,7 +6,6 @@ import os
 import subprocess
 
 import failing_disk as disk
-import numpy as np
 import pytest
 import soak
 
@@ -19,8 +18,6 @@ from search.journal import read_journal
 from search.ledger import Ledger, read_history
 from search.recovery import read_entries
 from search.whole_file import write_whole
-from trainable.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from trainable.whole_file import write_csv
 
 CODES = [errno.ENOSPC, errno.EIO]
 
@@ -77,41 +74,6 @@ def test_f23_the_nth_failing_write_of_a_whole_file_keeps_the_one_before(tmp_path
         write_whole(path, "old")
 
     every_call_fails_once(tmp_path, lambda number: write_whole(path, "new"), check, code, least=4)
-
-
-@pytest.mark.parametrize("code", CODES)
-def test_f23_the_nth_failing_write_of_a_checkpoint_or_its_manifest_keeps_the_one_before(tmp_path, code):
-    folder = tmp_path / "checkpoint"
-    arrays = {"w": np.arange(50_000, dtype=np.float32)}
-    save_checkpoint(folder, Checkpoint(1, arrays, {"epoch": 1}))
-
-    def check(number, raised):
-        found = load_checkpoint(folder)
-        assert found.epoch == 1 if raised and found.epoch != 2 else found.epoch == 2
-        assert np.array_equal(found.arrays["w"], arrays["w"])
-        save_checkpoint(folder, Checkpoint(1, arrays, {"epoch": 1}))
-        for newer in folder.glob("*2"):
-            for file in newer.iterdir():
-                file.unlink()
-            newer.rmdir()
-
-    every_call_fails_once(
-        tmp_path, lambda number: save_checkpoint(folder, Checkpoint(2, arrays, {"epoch": 2})), check, code, least=6
-    )
-
-
-@pytest.mark.parametrize("code", CODES)
-def test_f23_the_nth_failing_write_of_a_csv_keeps_the_one_before(tmp_path, code):
-    path = tmp_path / "split.csv"
-    write_csv(path, ["file"], [["old"]])
-
-    def check(number, raised):
-        assert path.read_text() in ("file\nold\n", "file\nnew\n")
-        assert raised is not None or "new" in path.read_text()
-        assert list(tmp_path.iterdir()) == [path]
-        write_csv(path, ["file"], [["old"]])
-
-    every_call_fails_once(tmp_path, lambda number: write_csv(path, ["file"], [["new"]]), check, code, least=4)
 
 
 @pytest.fixture
