@@ -101,9 +101,9 @@ def _hold_by_kernel(path: Path, holder: Holder) -> Iterator[tuple[int, Holder]]:
     try:
         if _lives(path, kernel_locks=True):  # its kernel's locks are not ours: a shared folder
             raise ConfigurationError(_held_by(path))
-        os.ftruncate(descriptor, 0)
-        write_fully(descriptor, _text(holder))
         try:
+            os.ftruncate(descriptor, 0)
+            write_fully(descriptor, _text(holder))
             yield descriptor, holder
         finally:
             path.unlink(missing_ok=True)  # while it is locked: whoever waits for it sees that it is gone

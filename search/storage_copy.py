@@ -21,7 +21,7 @@ from search.whole_file import write_whole
 
 PIECE = 1000  # entries; some 300 kB
 PATIENCE_SECONDS = 60.0  # at the end of a session, for a place that does not answer
-HASTE_SECONDS = 2.0  # the same when the session is told to stop
+HASTE_SECONDS = 1.0  # the same when the session is told to stop
 _PAUSES = (1.0, 2.0, 5.0, 15.0, 60.0)  # seconds between attempts, the last one for ever
 _FILES = ("study.yaml", "split.csv", "best.yaml")
 
@@ -154,8 +154,8 @@ class StorageCopy:
             self._copy_file(name)
         while self._over:
             key = self._over.pop()
-            if self._running.pop(key, ""):
-                (self._place / self._checkpoints(key)).remove()
+            self._running.pop(key, None)
+            (self._place / self._checkpoints(key)).remove()
         for key in list(self._running):
             self._copy_checkpoint(key)
             self._pieces.copy(self._ledger.sequence)
@@ -173,8 +173,7 @@ class StorageCopy:
         """The trial's newest checkpoint, its manifest last; the one before it stays until then."""
         folder = self._checkpoints(key)
         newest = max((p.parent.name for p in (self._paths.root / folder).glob("[0-9]*/manifest.json")), default="")
-        before = self._running.get(key, "")
-        if newest in ("", before):
+        if newest in ("", self._running.get(key, "")):
             return
         try:
             files = sorted(
@@ -185,8 +184,8 @@ class StorageCopy:
         except FileNotFoundError:  # a newer one took its place meanwhile, or the trial has ended: its event is coming
             return
         self._running[key] = newest
-        if before:
-            (self._place / f"{folder}/{before}").remove()
+        for older in {name.partition("/")[0] for name in (self._place / folder).files()} - {newest}:
+            (self._place / f"{folder}/{older}").remove()
 
     def _checkpoints(self, key: TrialKey) -> str:
         return f"{(self._paths.trial(*key) / 'checkpoint').relative_to(self._paths.root)}"

@@ -181,7 +181,6 @@ def test_another_configuration_of_an_existing_run_is_refused_with_the_difference
     _study(drawn)
     paths = StudyPaths(here / "runs" / "study")
     paths.root.mkdir(parents=True)
-    paths.lock.touch()
     paths.study_file.write_text(to_yaml(load_study("study.yaml", []).dump()), encoding="utf-8")
     Ledger(paths.ledger).close()
     lines = refusal("search", "study.yaml", "--set", "space.freeze_depth.high=3", "--set", "seed=7", "--trials", "50")

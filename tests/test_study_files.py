@@ -67,7 +67,7 @@ def test_the_starters_defaults_are_the_defaults(starter):
 
 
 def test_the_starter_shows_every_section(starter):
-    sections = set(StudyConfig.model_fields) - {"name", "storage", "record", "first_points"}
+    sections = set(StudyConfig.model_fields) - {"name", "storage", "storage_copy", "record", "first_points"}
     assert set(yaml.safe_load(starter)) == sections
 
 

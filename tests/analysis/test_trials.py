@@ -169,6 +169,7 @@ def test_a_missing_run_and_a_damaged_ledger_are_told_apart(run, tmp_path):
     with pytest.raises(ConfigurationError, match=r"there is no study\.yaml"):
         read_trials(tmp_path / "nothing")
     (run / "study.db").write_bytes(b"not a ledger" * 100)
+    (run / "study.events.jsonl").unlink()
     with pytest.raises(LedgerError):
         read_trials(run)
 

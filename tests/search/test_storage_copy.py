@@ -204,6 +204,17 @@ def test_the_newest_checkpoint_of_a_running_trial_is_there_and_goes_with_its_end
     assert (found.trial(4) / "checkpoint" / "000002" / "values.json").read_text() == "values.json of epoch 2"
 
 
+def test_what_an_earlier_session_copied_of_a_trial_goes_too(paths, place, said):
+    for epoch, event in ((1, None), (2, None), (3, Failed(3, "why"))):
+        with Ledger(paths.ledger) as ledger, copied(ledger, paths, place, said.append):
+            if epoch == 1:
+                ledger.append(*asked(3))
+            checkpoint(paths, 3, epoch)
+            ledger.append(event or EpochReported(3, epoch, {"v": 0.5}, "continue"))
+        epochs = {name.split("/")[3] for name in place.files() if "checkpoint" in name}
+        assert epochs == ({f"{epoch:06d}"} if event is None else set())
+
+
 class Hostile:
     """A place whose file names lead elsewhere."""
 
