@@ -80,8 +80,16 @@ def holder_file(path, **changes):
 
 
 @pytest.fixture
-def path(tmp_path):
-    return tmp_path / "it" / "study.lock"
+def path(memory):
+    return memory / "it" / "study.lock"
+
+
+def wait_for_a_beat(path):
+    before = json.loads(path.read_text())["beat"]
+    deadline = time.monotonic() + 30
+    while json.loads(path.read_text())["beat"] == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -99,7 +107,7 @@ def locks(request, monkeypatch):
     if request.param == "no locks":
         monkeypatch.setattr(fcntl, "flock", lambda *_: None)
     monkeypatch.setattr(lock, "BEAT_SECONDS", 0.05)
-    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 2.0)
     monkeypatch.setattr(lock, "_SETTLE_SECONDS", 0.05)
     return request.param == "locks"
 
@@ -121,8 +129,7 @@ def test_f32_a_process_number_that_is_used_again_is_not_mistaken(path, locks, mo
 
 def test_f32_a_live_holder_is_respected_and_named(path, locks):
     with exclusive(path):
-        time.sleep(0.2)
-        assert json.loads(path.read_text())["beat"] > 0
+        wait_for_a_beat(path)
         with (
             pytest.raises(ConfigurationError, match=rf"it: one driver .* but process {os.getpid()} on"),
             exclusive(path),
@@ -136,6 +143,7 @@ def test_f32_a_holder_on_another_machine_lives_while_its_heart_beats(path, locks
     holder_file(path, host="elsewhere", boot="another", process=77)
     beating = subprocess.Popen([sys.executable, "-c", BEAT, str(path)])
     try:
+        wait_for_a_beat(path)
         with pytest.raises(ConfigurationError, match="but process 77 on elsewhere does"), exclusive(path):
             pass
         assert driver_at_work(path) == "process 77 on elsewhere"
