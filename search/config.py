@@ -106,6 +106,11 @@ class Final(Section):
     have theirs."""
 
 
+def _wherever(address: str) -> str:
+    """A folder as an absolute path, so that it is the same one from everywhere; a URI as it is."""
+    return address if "://" in address else str(Path(address).expanduser().absolute())
+
+
 class StudyConfig(Section):
     """One study: the search, and under `data`, `model` and `training` what its trainable wants to know."""
 
@@ -117,7 +122,7 @@ class StudyConfig(Section):
         default=Path("runs"), validate_default=True
     )
     """Folder that holds the run folders."""
-    storage_copy: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    storage_copy: Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_wherever)] | None = None
     """Another place (a folder on another disk, `file://`, `s3://`, `gs://`) that the ledger, and what else a resumed
     study needs, is copied to while the study runs.
     """

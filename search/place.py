@@ -35,7 +35,7 @@ class Place:
         from pyarrow.fs import FileSystem, LocalFileSystem
 
         if "://" not in address:
-            return cls(LocalFileSystem(), str(Path(address).expanduser().absolute()), address)
+            return cls(LocalFileSystem(), str(Path(address).absolute()), address)
         try:
             filesystem, folder = FileSystem.from_uri(address)
         except (ArrowException, ValueError, OSError) as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from search import journal
 from search.entries import Entry, united
-from search.errors import LedgerError, StudyStopped
+from search.errors import ConfigurationError, LedgerError, StudyStopped
 from search.events import EpochReported, Event, Failed, TrialKey
 from search.ledger import Ledger
 from search.paths import StudyPaths
@@ -27,8 +27,17 @@ _FILES = ("study.yaml", "split.csv", "best.yaml")
 
 
 def copy_of(paths: StudyPaths, address: str | None) -> Place | None:
-    """Where the copy of a run is, when its study has one (`storage_copy`)."""
-    return Place.at(address) / paths.root.name if address else None
+    """Where the copy of a run is, when its study has one (`storage_copy`).
+
+    Raises:
+        ConfigurationError: when that is no place, or in the run folder itself.
+    """
+    if address is None:
+        return None
+    place = Place.at(address) / paths.root.name
+    if Path(place.folder).resolve().is_relative_to(paths.root.resolve()):
+        raise ConfigurationError(f"storage_copy: must be another place than the run folder, but got {address}")
+    return place
 
 
 def read_copy(place: Place) -> list[Entry]:

@@ -7,6 +7,7 @@ import pytest
 from pyarrow import fs
 
 from search import storage_copy
+from search.config import StudyConfig
 from search.database import read
 from search.errors import ConfigurationError, StudyStopped
 from search.events import Asked, EpochReported, Failed
@@ -74,6 +75,19 @@ def test_a_copy_is_complete_when_the_session_has_ended_well(tmp_path, paths, sai
 
 def test_without_the_setting_there_is_no_copy(paths):
     assert copy_of(paths, None) is None
+
+
+@pytest.mark.parametrize("address", ["{}", "{}/it/copies", "file://{}"])
+def test_a_place_in_the_run_folder_itself_is_refused(tmp_path, paths, address):
+    with pytest.raises(ConfigurationError, match="must be another place than the run folder"):
+        copy_of(paths, address.format(tmp_path))
+
+
+def test_a_folder_is_the_same_one_from_everywhere_and_a_uri_stays_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert StudyConfig.parse({"storage_copy": "disk"}).storage_copy == str(tmp_path / "disk")
+    assert StudyConfig.parse({"storage_copy": "s3://bucket/x"}).storage_copy == "s3://bucket/x"
+    assert StudyConfig.parse({}).storage_copy is None
 
 
 def test_a_place_that_is_none_is_refused():
