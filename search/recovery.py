@@ -4,6 +4,7 @@ A commit of the database comes after the flush of the journal, so a clean journa
 acknowledged. Nothing that is damaged is deleted: it is moved aside.
 """
 
+import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -51,7 +52,8 @@ class Records:
         if self.brought:
             certain = True  # the copy is all there is
         elif self.damage:
-            certain = bool(self.pages.entries) and self.pages.clean
+            # A journal that is behind another record was cut itself, however clean.
+            certain = bool(self.pages.entries) and self.pages.clean and newest == self.entries[-1].sequence
         else:
             certain = self.pages.clean or len(self.stored) >= newest
         return certain and len(unbroken(self.entries)) == len(self.entries)
@@ -130,7 +132,7 @@ def recover(records: Records, accept_loss: bool = False) -> str | None:
         database.create(records.path, entries)
         journal.write_journal(journal_of(records.path), entries)
         return None  # who brought them has said so
-    told = [*_mend_database(records, entries), *_mend_journal(records, entries)]
+    told = [*_mend_journal(records, entries), *_mend_database(records, entries)]  # a kill between leaves one whole
     if not told:
         return None
     return f"{'; '.join(told)}; {'nothing is lost' if records.complete else records.lost}"
@@ -159,9 +161,13 @@ def _mend_journal(records: Records, entries: Sequence[Entry]) -> list[str]:
     if pages.clean and list(pages.entries) == list(entries):
         return []
     damaged = not (pages.clean or pages.torn)
-    aside = _move_aside(path, ("",)) if damaged or len(pages.entries) > len(entries) else None
+    told = []
+    if damaged or len(pages.entries) > len(entries):
+        aside = _free_name(path, ("",))
+        shutil.copyfile(path, aside)
+        told = [f"{path}: was damaged and is made anew, what was there is kept as {aside.name}"]
     journal.write_journal(path, entries)
-    return [f"{path}: was damaged and is made anew, what was there is kept as {aside.name}"] if aside else []
+    return told
 
 
 def _sources(records: Records) -> str:
@@ -171,13 +177,17 @@ def _sources(records: Records) -> str:
     return " and ".join(name for name, entries in named.items() if set(entries) - stored) or "what could be read of it"
 
 
-def _move_aside(path: Path, endings: Sequence[str]) -> Path | None:
-    """Rename a file and its companions to the first free `NAME.damaged-N`; None when there is none of them."""
+def _free_name(path: Path, endings: Sequence[str]) -> Path:
+    """The first `NAME.damaged-N` that neither a file nor its companions have."""
     number = 1
     while any(path.with_name(f"{path.name}.damaged-{number}{ending}").exists() for ending in endings):
         number += 1
-    aside = path.with_name(f"{path.name}.damaged-{number}")
-    moved = False
+    return path.with_name(f"{path.name}.damaged-{number}")
+
+
+def _move_aside(path: Path, endings: Sequence[str]) -> Path | None:
+    """Rename a file and its companions; None when there is none of them."""
+    aside, moved = _free_name(path, endings), False
     # The log first: beside a new database it would be taken for that one's.
     for ending in reversed(endings):
         part = path.with_name(path.name + ending)

@@ -131,6 +131,19 @@ def test_f26_what_is_lost_is_given_up_only_when_the_user_says_so(without_journal
     assert len(read_history(without_journal).search_trials()) == 4
 
 
+def test_f26_a_journal_that_is_behind_the_rest_of_a_damaged_database_vouches_for_nothing(without_journal, ledger):
+    lines = (ledger[0] / JOURNAL).read_bytes().splitlines(keepends=True)
+    (without_journal.parent / JOURNAL).write_bytes(b"".join(lines[:5]))
+    with closing(sqlite3.connect(without_journal)) as database:
+        database.execute("UPDATE events SET body = '{}' WHERE sequence = 19")
+        database.commit()
+    for reading in (read_history, Ledger):
+        with pytest.raises(LedgerError, match="18 events can be saved, but later ones may be lost"):
+            reading(without_journal)
+    with Ledger(without_journal, accept_loss=True) as opened:
+        assert opened.sequence == 18
+
+
 def test_f26_a_lost_end_is_told_by_the_count_that_the_database_keeps(without_journal):
     with closing(sqlite3.connect(without_journal)) as database:
         database.execute("DELETE FROM events WHERE sequence > 17")
