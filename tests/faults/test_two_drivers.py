@@ -12,8 +12,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import soak
 
 from search import disk, lock
+from search.driver import Session
 from search.errors import ConfigurationError, LedgerError
 from search.events import Asked
 from search.journal import read_journal
@@ -21,12 +23,12 @@ from search.ledger import Ledger, read_history
 from search.lock import Holder, driver_at_work, exclusive
 from search.opening import only_driver
 from search.paths import StudyPaths
+from search.progress import View
 
-SOAK = Path(__file__).parent / "soak.py"
 # A driver whose trials take a while; exit code 2 and the reason when it is refused, as the command line does it.
 DRIVE = f"""
 import sys, time
-sys.path.insert(0, {str(SOAK.parent)!r})
+sys.path.insert(0, {str(Path(__file__).parent)!r})
 import soak
 from pathlib import Path
 from search.errors import ConfigurationError
@@ -198,6 +200,17 @@ def test_f33_a_rename_that_copies_is_refused_before_any_work(tmp_path, monkeypat
     with pytest.raises(ConfigurationError, match=problem), only_driver(StudyPaths(tmp_path / "it")):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_f33_a_session_says_that_locks_do_not_work_and_goes_on(memory, monkeypatch):
+    said = []
+    monkeypatch.setattr(fcntl, "flock", lambda *_: None)
+    monkeypatch.setattr(lock, "_SETTLE_SECONDS", 0.01)
+    view = View()
+    view.say = said.append
+    with Session(soak.study(memory, 1, storage_copy=None), soak.Pretender(), view):
+        pass
+    assert said == [f"{memory / 'it'}: file locks do not work there; heartbeats keep other drivers away"]
 
 
 def test_f33_without_locks_two_ledgers_still_cannot_mix_their_events(tmp_path, monkeypatch):
