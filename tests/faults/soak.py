@@ -228,9 +228,12 @@ def check_after_kill(paths: StudyPaths, told: list[str], account: Account, kills
     recorded: list[str] = []
     if paths.ledger.exists() or paths.journal.exists():
         recorded = [f"{entry.kind} {entry.body}" for entry in read_entries(paths.ledger)]
-    rest = iter(recorded)
-    missing = [line for line in told if line not in rest]  # in order: a generator is used up as it is searched
-    account.lost += len(missing)
+    position = 0
+    for line in told:
+        try:
+            position = recorded.index(line, position) + 1
+        except ValueError:
+            account.lost += 1
     sessions = sum(line.startswith("session_opened") for line in recorded)
     untold = len(recorded) - len(told) - sessions
     if untold > kills:
