@@ -88,11 +88,18 @@ def test_f50_pickles_in_a_run_folder_are_never_loaded(tmp_path, trap, monkeypatc
         "tuner.pkl",
         "ray/searcher-state.pkl",
         "scratch/x.pkl",
-        "trials/0/params.pkl",
+        "trials/planted/params.pkl",
         "final/model.h5",
         "x.joblib",
     ]
-    for name in [*names, "best.pkl", "arrays/train.pkl", "trials/0/.tune_metadata", "sitecustomize.py", "conftest.py"]:
+    for name in [
+        *names,
+        "best.pkl",
+        "arrays/train.pkl",
+        "trials/planted/.tune_metadata",
+        "sitecustomize.py",
+        "conftest.py",
+    ]:
         (paths.root / name).parent.mkdir(parents=True, exist_ok=True)
         (paths.root / name).write_bytes(trap.pickled)
     assert opened(tmp_path) == paths
