@@ -13,8 +13,9 @@ from search.config import StudyConfig
 from search.history import History
 from search.ledger import read_history
 from search.paths import StudyPaths
-from search.progress import best_so_far, shown
 from search.retention import bytes_below, checkpoint_bytes
+from search.standing import best_so_far
+from search.words import shown
 
 UNFOLDED = 10_000  # columns; wider than any row
 out = Console(highlight=False)

@@ -178,6 +178,7 @@ class Session:
             if problem:
                 raise ConfigurationError(f"resources: {problem}")
             concurrency = plan_concurrency(cluster.nodes, per_trial, asked.concurrency)
+            self._note_cluster(cluster.nodes, concurrency)
             context = {
                 **self._prepared.context,
                 "objective": [self.config.objective.metric, self.config.objective.direction],
@@ -195,6 +196,19 @@ class Session:
         if source.stopped:
             raise StudyStopped(source.stopped)
         shutil.rmtree(self.paths.scratch, ignore_errors=True)
+
+    def _note_cluster(self, nodes: Sequence[Mapping[str, float]], concurrency: int) -> None:
+        """What there is to work with, for whoever looks; once, as long as it stays so."""
+        facts = {
+            "nodes": len(nodes),
+            "cpus": sum(node.get("CPU", 0.0) for node in nodes),
+            "gpus": sum(node.get("GPU", 0.0) for node in nodes),
+            "trials_at_once": concurrency,
+            "cpus_per_trial": self.config.resources.cpus_per_trial,
+            "gpus_per_trial": self.config.resources.gpus_per_trial,
+        }
+        if facts != self.history.note("cluster"):
+            self.note("cluster", facts)
 
     def _write_study_file(self) -> None:
         versions = {name: metadata.version(name) for name in PACKAGES if _installed(name)}

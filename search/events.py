@@ -63,7 +63,9 @@ class Started(Event):
 
 @dataclass(frozen=True)
 class EpochReported(Event):
-    """An epoch's result, and what was decided on it. `seconds` names the times that the worker measured."""
+    """An epoch's result, and what was decided on it. `seconds` names the times that the worker measured, `usage` what
+    it had and took from others' work: bytes and counts.
+    """
 
     kind = "epoch_reported"
     number: int
@@ -74,6 +76,7 @@ class EpochReported(Event):
     reason: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     system_attributes: dict[str, Any] = field(default_factory=dict)
+    usage: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ def from_json(kind: str, body: str) -> Event:
         KeyError, TypeError: for a kind or values that no version of the ledger has.
     """
     values = json.loads(body)
-    for numbers in ("metrics", "seconds"):
+    for numbers in ("metrics", "seconds", "usage"):
         if numbers in values:
             values[numbers] = {name: math.nan if value is None else value for name, value in values[numbers].items()}
     return _KINDS[kind](**values)

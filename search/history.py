@@ -31,6 +31,7 @@ class Epoch:
     metrics: dict[str, float]
     seconds: dict[str, float]
     at: float
+    usage: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class History:
                 self.trials[key] = replace(
                     trial,
                     status=status,
-                    epochs=(*trial.epochs, Epoch(event.epoch, event.metrics, event.seconds, now)),
+                    epochs=(*trial.epochs, Epoch(event.epoch, event.metrics, event.seconds, now, event.usage)),
                     reason=event.reason,
                     ended_at=None if status == "running" else now,
                     system_attributes={**trial.system_attributes, **event.system_attributes},

@@ -38,6 +38,7 @@ class Report:
     metrics: Mapping[str, float]
     seconds: Mapping[str, float] = field(default_factory=dict)
     last: bool = False
+    usage: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ class TrialSource(ABC):
                 verdict=decision.verdict,
                 reason=decision.reason,
                 system_attributes=decision.attributes,
+                usage={name: _finite(value) for name, value in report.usage.items()},
             )
         )
         if decision.verdict != "continue":

@@ -95,7 +95,8 @@ class _Courier:
                 self.source.started(key, message["worker"])
                 return TrialScheduler.CONTINUE
             case "epoch":
-                report = Report(message["epoch"], message["metrics"], message["seconds"], message["last"])
+                usage = message.get("usage", {})
+                report = Report(message["epoch"], message["metrics"], message["seconds"], message["last"], usage)
                 verdict = self.source.report(key, report)
                 return TrialScheduler.CONTINUE if verdict == "continue" else TrialScheduler.STOP
             case _:

@@ -64,11 +64,18 @@ class FeatureKey:
 
 
 class FeatureStore:
-    """Files of features in one folder, at most `limit` bytes of them; the least recently used go."""
+    """Files of features in one folder, at most `limit` bytes of them; the least recently used go.
+
+    Attributes:
+        found: How often features were there when asked for.
+        built: How often they were not, and were built.
+        bytes: What the folder held when this process last used it.
+    """
 
     def __init__(self, folder: Path, limit: int):
         self.folder = folder
         self.limit = limit
+        self.found = self.built = self.bytes = 0
         self._checked: set[tuple[str, int]] = set()  # digests and the files that were checked under them
 
     def has(self, key: FeatureKey) -> bool:
@@ -95,7 +102,10 @@ class FeatureStore:
                 if found is None:
                     self._remove_unfinished(key)
                     self._build(key, shape, build)
+                    self.built += 1
                     found = self._open(key, shape)
+                else:
+                    self.found += 1
             self._trim(keep=key.digest)
         except OSError as error:
             log.warning("features at depth %d are not kept: %s", key.cut, error)
@@ -147,12 +157,12 @@ class FeatureStore:
     def _trim(self, keep: str) -> None:
         """Delete the least recently used until the limit holds; who has them mapped keeps them."""
         files = sorted(self.folder.glob("[!.]*.npy"), key=_last_used)  # not those being built
-        total = sum(_size(path) for path in files)
+        self.bytes = sum(_size(path) for path in files)
         for path in files:
-            if total <= self.limit:
+            if self.bytes <= self.limit:
                 return
             if path.stem != keep:
-                total -= _size(path)
+                self.bytes -= _size(path)
                 path.unlink(missing_ok=True)
                 path.with_suffix(".json").unlink(missing_ok=True)
 

@@ -80,7 +80,7 @@ class ImageTrial(tune.Trainable):
         training = self._training(self._workshop, request, checkpoints)
         for row in training.history[request["epochs_reported"] :]:
             metrics = {name: value for name, value in row.items() if name != "epoch"}
-            yield _epoch(row["epoch"], metrics, {}, last=row["epoch"] >= request["epochs"])
+            yield _epoch(row["epoch"], metrics, {}, {}, last=row["epoch"] >= request["epochs"])
         setup = time.perf_counter() - began
         while training.epoch < request["epochs"]:
             try:
@@ -103,7 +103,7 @@ class ImageTrial(tune.Trainable):
             seconds = {**result.seconds, "checkpoint": time.perf_counter() - saved, "setup": setup}
             setup = 0.0
             log.info("epoch %d: %s; seconds: %s", result.epoch, _short(result.metrics), _short(seconds))
-            yield _epoch(result.epoch, result.metrics, seconds, result.last)
+            yield _epoch(result.epoch, result.metrics, seconds, self._workshop.usage(), result.last)
 
     def _training(
         self, workshop: "Workshop", request: Mapping[str, Any], checkpoints: Checkpoints, pieces: int = 1
@@ -172,6 +172,7 @@ class Workshop:
         )
         store = FeatureStore(Path(study["features"]), int(self.model.features_gigabytes * 1e9))
         speed = GPU_SPEED * study["gpus"] if study["gpus"] else CPU_SPEED * study["cpus"]
+        self._counted = (0, 0)
         self._keeping = Keeping(store, study["identity"], self.model.features, self.model.features_dtype, speed)
         image_size = self.task.train.images.shape[1]
         self.backbone = Backbone(self.model, image_size, study["seed"])
@@ -192,6 +193,17 @@ class Workshop:
             keeping=self._keeping,
             pieces=pieces,
         )
+
+    def usage(self) -> dict[str, float]:
+        """Memory of this process, what the store holds, and how often it helped since this was last asked."""
+        store, before = self._keeping.store, self._counted
+        self._counted = (store.found, store.built)
+        return {
+            "memory_bytes": resident_bytes(),
+            "features_found": store.found - before[0],
+            "features_built": store.built - before[1],
+            "features_bytes": store.bytes,
+        }
 
     def network(self, hyperparameters: Hyperparameters) -> Any:
         """The network for these hyperparameters; the least recently used goes when there are too many."""
@@ -218,8 +230,11 @@ def owner(study: Mapping[str, Any], request: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _epoch(epoch: int, metrics: Mapping[str, float], seconds: Mapping[str, float], last: bool) -> dict[str, Any]:
-    return {"kind": "epoch", "epoch": epoch, "metrics": dict(metrics), "seconds": dict(seconds), "last": last}
+def _epoch(
+    epoch: int, metrics: Mapping[str, float], seconds: Mapping[str, float], usage: Mapping[str, float], last: bool
+) -> dict[str, Any]:
+    figures = {"metrics": dict(metrics), "seconds": dict(seconds), "usage": dict(usage)}
+    return {"kind": "epoch", "epoch": epoch, **figures, "last": last}
 
 
 def is_out_of_memory(error: BaseException) -> bool:

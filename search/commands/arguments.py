@@ -35,6 +35,10 @@ Settings = Annotated[
     list[str], typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override the study file; may be repeated.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show nothing while it runs.")]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json-events", help="Print every event and step as a line of JSON; see docs/follow_a_search.md."),
+]
 Run = Annotated[
     str, typer.Argument(metavar="RUN", help="A run folder, or its name under runs/.", autocompletion=complete_runs)
 ]
@@ -56,18 +60,24 @@ def load_study(study: str, overrides: list[str]) -> StudyConfig:
 
 
 @contextmanager
-def open_session(config: StudyConfig, quiet: bool, *, accept_loss: bool = False) -> "Iterator[Session]":
+def open_session(
+    config: StudyConfig, quiet: bool, json_events: bool = False, *, accept_loss: bool = False
+) -> "Iterator[Session]":
     """One driver at work on the study, seen by the view that fits where it prints."""
     from search.driver import Session
 
-    with Session(config, ImageTrainable(), make_view(quiet), accept_loss=accept_loss) as session:
+    with Session(config, ImageTrainable(), make_view(quiet, json_events), accept_loss=accept_loss) as session:
         yield session
 
 
-def make_view(quiet: bool) -> "View":
-    """A live screen in a terminal, lines elsewhere, nothing when quiet."""
-    from search.progress import Lines, Screen, View
+def make_view(quiet: bool, json_events: bool = False) -> "View":
+    """JSON where it is wanted, nothing when quiet, else a live screen in a terminal and lines elsewhere."""
+    from search.json_events import JsonEvents
+    from search.progress import Lines, View
+    from search.screen import Screen
 
+    if json_events:
+        return JsonEvents()
     if quiet:
         return View()
     return Screen() if console.err.is_terminal else Lines()

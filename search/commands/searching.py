@@ -2,13 +2,15 @@
 
 import json
 import re
-from typing import Annotated, Any
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from search import console
 from search.commands.arguments import (
     SEARCH,
+    AsJson,
     Quiet,
     Run,
     Settings,
@@ -21,6 +23,9 @@ from search.config import StudyConfig
 from search.console import near, say, show_best, show_final, show_state
 from search.errors import ConfigurationError
 from search.paths import find_run
+
+if TYPE_CHECKING:
+    from search.progress import View
 
 app = typer.Typer()
 
@@ -49,6 +54,7 @@ def search(
         bool, typer.Option("--accept-loss", help="Go on although the ledger has lost events for good.")
     ] = False,
     quiet: Quiet = False,
+    json_events: AsJson = False,
 ) -> None:
     """Search, or go on with a search that was interrupted."""
     given: dict[str, Any] = {"name": name, "budget.trials": trials, "resources.address": address}
@@ -57,10 +63,12 @@ def search(
     config: Any = load_study(study, overrides)
     if final and config.data.split_file is None and config.data.split.test == 0:
         raise ConfigurationError("data.split.test: must be above 0 for --final, which evaluates on the test part")
-    with open_session(config, quiet, accept_loss=accept_loss) as session:
+    with open_session(config, quiet, json_events, accept_loss=accept_loss) as session:
         session.search(choose_finalists(session) if final else None)
         if final:
             finish(session)
+    if json_events:  # standard output is for nothing else
+        return
     show_best(session.paths)
     if final:
         show_final(session.paths)
@@ -69,18 +77,57 @@ def search(
 
 
 @app.command(rich_help_panel=SEARCH)
-def status(run: Run) -> None:
+def status(
+    run: Run,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on looking until its driver ends, or Ctrl-C.")] = False,
+    json_events: AsJson = False,
+) -> None:
     """How far a run is, what it has used, whether somebody works on it; reads only what is on disk."""
+    from search.board import Board
     from search.ledger import read_history
     from search.lock import driver_at_work
-    from search.progress import study_screen
+    from search.watching import until_interrupted, watch_study
 
     paths = find_run(run)
+    if watch or json_events:
+        with until_interrupted():
+            watch_study(paths, _watching_view(json_events))
+    if json_events:
+        return
     config, history = StudyConfig.load(paths.study_file), read_history(paths.ledger)
     driver = driver_at_work(paths.lock)
-    for part in study_screen(config, history, at_work=driver is not None):
-        console.out.print(part)
+    console.out.print(Board.of(config, history, at_work=driver is not None))
     show_state(paths, config, history, driver)
+
+
+@app.command(rich_help_panel=SEARCH, epilog="Examples: thawline logs RUN 7; thawline logs RUN 7.1 --follow")
+def logs(
+    run: Run,
+    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="A trial's number, or a rerun's, such as 7.1.")],
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until the trial has ended, or Ctrl-C.")] = False,
+) -> None:
+    """What a trial wrote down: its configuration, each epoch with its times, and why it failed if it did."""
+    from search.watching import follow_log, trial_log, until_interrupted
+
+    paths = find_run(run)
+    path = trial_log(paths, trial)
+    if not follow:
+        sys.stdout.write(path.read_text(encoding="utf-8", errors="replace"))
+        return
+    with until_interrupted():
+        for text in follow_log(path, paths, trial):
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+
+def _watching_view(json_events: bool) -> "View":
+    from search.json_events import JsonEvents
+    from search.progress import Lines
+    from search.screen import Screen
+
+    if json_events:
+        return JsonEvents()
+    return Screen(console.out) if console.out.is_terminal else Lines(sys.stdout)
 
 
 def _seconds(text: str) -> float:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from search.commands.arguments import START, Quiet, load_study, make_view, open_session
+from search.commands.arguments import START, AsJson, Quiet, load_study, make_view, open_session
 from search.commands.final_stage import choose_finalists, finish
 from search.config import StudyConfig
 from search.console import say, show_best, show_data_check, show_final
@@ -76,6 +76,7 @@ app.add_typer(data_app, name="data", rich_help_panel=START)
 def quickstart(
     name: Annotated[str, typer.Option(help="Name of the run.")] = "quickstart",
     quiet: Quiet = False,
+    json_events: AsJson = False,
 ) -> None:
     """A whole small study on images that Thawline draws itself: search, retrain, evaluate."""
     from trainable.synthetic import draw_study
@@ -85,8 +86,10 @@ def quickstart(
         shutil.rmtree(images, ignore_errors=True)
         draw_study(images, images_per_class=200, image_size=64, seed=1)
     config = load_study(str(shipped_study("quickstart")), [f"name={name}"])
-    with open_session(config, quiet) as session:
+    with open_session(config, quiet, json_events) as session:
         session.search(choose_finalists(session))
         finish(session)
+    if json_events:
+        return
     show_best(session.paths)
     show_final(session.paths)

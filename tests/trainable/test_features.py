@@ -42,6 +42,17 @@ def test_the_least_recently_used_goes_when_the_limit_is_reached(tmp_path: Path):
     assert [store.has(key) for key in keys] == [True, False, True]
 
 
+def test_a_store_counts_what_it_found_what_it_built_and_what_it_holds(tmp_path):
+    store = FeatureStore(tmp_path, 10**6)
+    store.get(KEY, SHAPE, fill)
+    store.get(KEY, SHAPE, refuse)
+    other = FeatureStore(tmp_path, 10**6)
+    other.get(KEY, SHAPE, refuse)
+    size = (tmp_path / f"{KEY.digest}.npy").stat().st_size
+    assert (store.found, store.built, store.bytes) == (1, 1, size)
+    assert (other.found, other.built, other.bytes) == (1, 0, size)
+
+
 def test_features_larger_than_the_limit_are_not_kept(tmp_path: Path):
     assert FeatureStore(tmp_path, 100).get(KEY, SHAPE, refuse) is None
 

@@ -125,6 +125,8 @@ def test_a_trial_says_that_it_started_then_tells_every_epoch_and_which_is_the_la
         assert each["metrics"].keys() == {*ImageTrainable.metrics, "learning_rate", "trainable_share"}
         assert {"train", "validation", "checkpoint", "setup"} <= each["seconds"].keys()
         assert min(each["seconds"].values()) >= 0
+        assert each["usage"].keys() == {"memory_bytes", "features_found", "features_built", "features_bytes"}
+        assert each["usage"]["memory_bytes"] > 1e8
     assert epochs[0]["seconds"]["setup"] > epochs[1]["seconds"]["setup"] == 0
 
 

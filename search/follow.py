@@ -1,0 +1,56 @@
+"""Reading along in a ledger that somebody else writes: each event once, as it comes, and nothing else again."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+from search.errors import LedgerError
+from search.events import Event, from_json
+from search.history import History
+
+
+class Happening(NamedTuple):
+    """An event and when it happened: `at` in seconds since 1970, `elapsed` in seconds since its session began."""
+
+    sequence: int
+    at: float
+    elapsed: float
+    event: Event
+
+
+class Follower:
+    """Gives the events of a ledger from its first one on, those that came since it was last asked.
+
+    A look costs one query by sequence number, however long the study is. Checksums are not looked at: `read_history`
+    does, and what is followed has just been written.
+
+    Attributes:
+        history: What follows from all events given so far.
+        last: The newest of them; None before the first.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        self.history = History()
+        self.last: Happening | None = None
+
+    def new(self) -> list[Happening]:
+        """What happened since the last call.
+
+        Raises:
+            LedgerError: when the ledger cannot be read.
+        """
+        try:
+            with closing(sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=ro", uri=True, timeout=10)) as database:
+                rows = database.execute(
+                    "SELECT sequence, at, elapsed, kind, body FROM events WHERE sequence > ? ORDER BY sequence",
+                    (self.last.sequence if self.last else 0,),
+                ).fetchall()
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise LedgerError(f"{self._path}: must be a readable ledger, but {error}") from error
+        found = [Happening(sequence, at, elapsed, from_json(kind, body)) for sequence, at, elapsed, kind, body in rows]
+        for happening in found:
+            self.history.apply(happening.elapsed, happening.event)
+            self.last = happening
+        return found
