@@ -28,12 +28,13 @@ from search.standing import (
     pace,
     seconds_left,
 )
-from search.words import cluster_line, duration, note_line, plural, rate, short, shown, size, sparkline
+from search.words import duration, has, note_line, plural, rate, short, shown, size, sparkline, takes
 
 BAR = 14  # characters
 MOST_RUNNING = 12  # rows of running trials; more fit on few screens
 MOST_COLUMNS = 6  # hyperparameters side by side; more of them are written as text
-NARROW = 64  # columns; below, bars and curves make room for words
+NARROW = 64  # columns; below, bars make room for words
+TINY = 50  # columns; below, curves do
 COLOURS: dict[Status, str] = {
     "completed": "green",
     "pruned": "yellow",
@@ -58,8 +59,8 @@ class Layout:
     worker: bool = False
 
 
-# The first that fits is taken.
-LAYOUTS = (Layout(20, True, True), Layout(20, True), Layout(8, True), Layout(8, False), Layout(0, False))
+# The first that fits is taken; where none does, hyperparameters are written one after the other.
+LAYOUTS = (Layout(20, True, True), Layout(20, True), Layout(8, True))
 
 
 @dataclass(frozen=True)
@@ -179,10 +180,7 @@ class Board:
         running = [trial for trial in self.every if trial.status == "running"]
         lines = []
         if self.at_work and self.cluster:
-            where = ", ".join(f"{count} on {host}" for host, count in hosts(running).most_common(3))
-            held = memory(running)
-            parts = [where, f"{size(held)} of memory" if held else "", cluster_line(self.cluster)]
-            lines.append(("workers", "; ".join(part for part in parts if part)))
+            lines.append(("workers", _workers(running, self.cluster)))
         store = feature_use(self.every)
         if store:
             lines.append(("features", _store(store)))
@@ -194,7 +192,7 @@ class Board:
             trial = last_with(self.every, status)
             if trial:
                 reason = " ".join((trial.reason or "").split())
-                lines.append(_line(Text(f" last {status}: trial {trial.key}, {reason}", style=COLOURS[status])))
+                lines.append(_line(Text(f" trial {trial.key} {status}: {reason}", style=COLOURS[status])))
         if self.winner:
             lines.append(_line(Text(f" {note_line('winner', self.winner)}", style="green")))
         return lines
@@ -207,18 +205,17 @@ class Board:
         running: list[TrialRecord],
     ) -> Table:
         """The best trial and those that run, in the fullest layout that fits."""
-        for layout in LAYOUTS:
-            if layout.columns and len(self.config.space) > MOST_COLUMNS:
-                continue
-            table = self._filled(layout, best, running)
-            wish = Measurement.get(console, options.update(width=1000, max_width=1000), table)
-            if wish.maximum <= options.max_width:
-                return table
-        return table
+        boundless = options.update(width=1000, max_width=1000)
+        if len(self.config.space) <= MOST_COLUMNS:
+            for layout in LAYOUTS:
+                table = self._filled(layout, best, running)
+                if Measurement.get(console, boundless, table).maximum <= options.max_width:
+                    return table
+        return self._filled(Layout(0 if options.max_width < TINY else 8, columns=False), best, running)
 
     def _filled(self, layout: Layout, best: tuple[TrialRecord, int, float] | None, running: list[TrialRecord]) -> Table:
         metric, epochs = self.config.objective.metric, self.config.budget.epochs
-        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", expand=not layout.columns)
         table.add_column("", no_wrap=True, min_width=len(" trial 10"))
         for name, width in (("epoch", 2 * len(str(epochs)) + 1), (metric, len("0.1234"))):
             table.add_column(Text(name.replace("_", "\n")), justify="right", no_wrap=True, min_width=width)
@@ -229,7 +226,7 @@ class Board:
                 long = isinstance(parameter, FloatRange) and not parameter.step
                 table.add_column(Text(name.replace("_", "\n")), justify="right", min_width=9 if long else None)
         else:
-            table.add_column("configuration", no_wrap=True, overflow="ellipsis")
+            table.add_column("configuration", no_wrap=True, overflow="ellipsis", ratio=1)  # what is left
         if layout.worker:
             table.add_column("time", justify="right", no_wrap=True, min_width=len("10 min 00 s"))
             table.add_column("worker", no_wrap=True)
@@ -285,6 +282,15 @@ def _share(what: str, trials: Sequence[TrialRecord], of: int) -> tuple[float, fl
 
 def _speed(found: Pace | None) -> Text:
     return Text(f"{rate(found.epochs, 'epochs')}, {rate(found.trials, 'trials')}" if found else "")
+
+
+def _workers(running: Sequence[TrialRecord], cluster: Mapping[str, Any]) -> str:
+    """`2 of 4 at once on left, 1 CPU each; Ray has 8 CPUs, 0 GPUs; 1.8 GB in use`."""
+    where = ", ".join(host for host, _ in hosts(running).most_common(3))
+    at_once = f"{len(running)} of {cluster['trials_at_once']} at once{f' on {where}' if where else ''}"
+    held = memory(running)
+    parts = [f"{at_once}, {takes(cluster)} each", f"Ray has {has(cluster)}", f"{size(held)} in use" if held else ""]
+    return "; ".join(part for part in parts if part)
 
 
 def _store(use: FeatureUse) -> str:

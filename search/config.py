@@ -111,6 +111,15 @@ def _wherever(address: str) -> str:
     return address if "://" in address else str(Path(address).expanduser().absolute())
 
 
+class Logging(Section):
+    """Where else a study is written down while it runs. The ledger is complete without."""
+
+    tensorboard: bool = False
+    """Event files in the run's folder `tensorboard`: a run per trial, its hyperparameters, every metric by epoch."""
+    mlflow: bool | Annotated[str, Field(min_length=1, max_length=1000)] = False
+    """A run per trial below the study's own, at this tracking address; `true`: in the run's `mlflow.db`."""
+
+
 class StudyConfig(Section):
     """One study: the search, and under `data`, `model` and `training` what its trainable wants to know."""
 
@@ -142,6 +151,7 @@ class StudyConfig(Section):
     budget: Budget = Budget()
     resources: Resources = Resources()
     final: Final = Final()
+    logging: Logging = Logging()
     record: dict[str, Any] | None = None
     """Written by Thawline beside the configuration (versions, fingerprints, the exported trial); never read as a
     setting.

@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self
 
 from pydantic import BaseModel
 
+from search.bridges import copied_to_bridges, logging_problems
 from search.config import StudyConfig, to_yaml
 from search.disk import locks_work
 from search.errors import ConfigurationError, StudyStopped
@@ -122,6 +123,7 @@ class Session:
                 stack.enter_context(copied(self.ledger, self.paths, place, self.view.say))
             self.view.watch(self.config, self.ledger.history)
             self.ledger.append(SessionOpened(socket.gethostname(), os.getpid()))
+            stack.enter_context(copied_to_bridges(self.config, self.paths, self.view.say))
             self._stack = stack.pop_all()
         return self
 
@@ -242,7 +244,7 @@ def largest_values(config: StudyConfig) -> dict[str, Any]:
 
 
 def _problems(config: StudyConfig, trainable: Trainable) -> list[str]:
-    problems = []
+    problems = logging_problems(config.logging)
     if config.objective.metric not in trainable.metrics:
         problems.append(
             f"objective.metric: must be one of {', '.join(trainable.metrics)}, but got {config.objective.metric!r}"

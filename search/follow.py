@@ -1,6 +1,7 @@
 """Reading along in a ledger that somebody else writes: each event once, as it comes, and nothing else again."""
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -35,8 +36,13 @@ class Follower:
         self.history = History()
         self.last: Happening | None = None
 
-    def new(self) -> list[Happening]:
-        """What happened since the last call.
+    def catch_up(self) -> None:
+        """Take in what is new without looking at it."""
+        for _ in self.new():
+            pass
+
+    def new(self) -> Iterator[Happening]:
+        """What happened since the last time; `history` moves along with it, event by event.
 
         Raises:
             LedgerError: when the ledger cannot be read.
@@ -49,8 +55,7 @@ class Follower:
                 ).fetchall()
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise LedgerError(f"{self._path}: must be a readable ledger, but {error}") from error
-        found = [Happening(sequence, at, elapsed, from_json(kind, body)) for sequence, at, elapsed, kind, body in rows]
-        for happening in found:
-            self.history.apply(happening.elapsed, happening.event)
-            self.last = happening
-        return found
+        for sequence, at, elapsed, kind, body in rows:
+            self.last = Happening(sequence, at, elapsed, from_json(kind, body))
+            self.history.apply(elapsed, self.last.event)
+            yield self.last

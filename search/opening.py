@@ -24,6 +24,7 @@ CHANGEABLE = (
     "budget.retries",
     "resources.",
     "final.",
+    "logging.",
     "storage_copy",
 )
 _TRIAL = re.compile(r"\d+(\.\d+)?")  # the folder of a trial or of its rerun

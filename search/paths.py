@@ -75,6 +75,14 @@ class StudyPaths:
         return self.root / "scratch"
 
     @property
+    def tensorboard(self) -> Path:
+        return self.root / "tensorboard"
+
+    @property
+    def mlflow(self) -> Path:
+        return self.root / "mlflow.db"
+
+    @property
     def table(self) -> Path:
         return self.root / "trials.csv"
 

@@ -38,7 +38,7 @@ def watch_study(paths: StudyPaths, view: View, pause: Callable[[], None] = lambd
         pause: Waits between two looks.
     """
     follower = Follower(paths.ledger)
-    follower.new()
+    follower.catch_up()
     with view:
         view.watch(StudyConfig.load(paths.study_file), follower.history, _age(follower))
         seen = False
@@ -78,7 +78,7 @@ def follow_log(
     follower, key = Follower(paths.ledger), _key(trial)
     with path.open(encoding="utf-8", errors="replace") as log:
         while True:
-            follower.new()
+            follower.catch_up()
             record = follower.history.trials.get(key) if key else None
             over = record is None or record.ended or driver_at_work(paths.lock) is None
             if text := log.read():

@@ -54,7 +54,8 @@ def note_line(topic: str, facts: Mapping[str, Any]) -> str:
     """What was noted about a study, in a line."""
     match topic:
         case "cluster":
-            return f"Ray has {cluster_line(facts)}"
+            at_once = plural(facts["trials_at_once"], "trial")
+            return f"Ray has {has(facts)}; {at_once} at once, {takes(facts)} each"
         case "winner":
             return f"winner: trial {facts.get('number')}; {facts.get('reason')}"
         case "test_opened":
@@ -62,10 +63,13 @@ def note_line(topic: str, facts: Mapping[str, Any]) -> str:
     return f"noted {topic}"
 
 
-def cluster_line(facts: Mapping[str, Any]) -> str:
-    """Size of a cluster and what a trial takes of it."""
-    has = f"{plural(facts['cpus'], 'CPU')}, {plural(facts['gpus'], 'GPU')} on {plural(facts['nodes'], 'node')}"
-    takes = plural(facts["cpus_per_trial"], "CPU")
-    if facts["gpus_per_trial"]:
-        takes += f", {plural(facts['gpus_per_trial'], 'GPU')}"
-    return f"{has}; {plural(facts['trials_at_once'], 'trial')} at once, {takes} each"
+def has(cluster: Mapping[str, Any]) -> str:
+    """`8 CPUs, 0 GPUs`, and on how many nodes if it is not one."""
+    nodes = f" on {cluster['nodes']} nodes" * (cluster["nodes"] != 1)
+    return f"{plural(cluster['cpus'], 'CPU')}, {plural(cluster['gpus'], 'GPU')}{nodes}"
+
+
+def takes(cluster: Mapping[str, Any]) -> str:
+    """What one trial takes: `1 CPU`, or `2 CPUs and 0.5 GPUs`."""
+    gpus = cluster["gpus_per_trial"]
+    return plural(cluster["cpus_per_trial"], "CPU") + (f" and {plural(gpus, 'GPU')}" if gpus else "")

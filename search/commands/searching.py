@@ -120,6 +120,19 @@ def logs(
             sys.stdout.flush()
 
 
+@app.command(rich_help_panel=SEARCH)
+def dashboard(
+    run: Run,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="On this machine; 0: any that is free.")] = 8080,
+) -> None:
+    """Open optuna-dashboard on a run, live while it is searched; it can look, and change nothing."""
+    from search.dashboard import serve_dashboard
+    from search.watching import until_interrupted
+
+    with until_interrupted():
+        serve_dashboard(find_run(run), port, lambda address: say(f"dashboard: {address} (Ctrl-C ends it)"))
+
+
 def _watching_view(json_events: bool) -> "View":
     from search.json_events import JsonEvents
     from search.progress import Lines
