@@ -1,5 +1,6 @@
 """Looking at a study that another process drives: its ledger, its trials' logs. Nothing here disturbs the driver."""
 
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from search.paths import StudyPaths
 from search.progress import View
 
 PAUSE = 1.0  # seconds between looks
+_NUMBER = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,9}))?")
 
 
 @contextmanager
@@ -30,7 +32,7 @@ def until_interrupted() -> Iterator[None]:
 
 
 def watch_study(paths: StudyPaths, view: View, pause: Callable[[], None] = lambda: time.sleep(PAUSE)) -> None:
-    """Show a study until its driver ends; where there is none yet, wait for one.
+    """Show a study until its driver ends; at once, where none is at work.
 
     Args:
         paths: The study.
@@ -41,16 +43,14 @@ def watch_study(paths: StudyPaths, view: View, pause: Callable[[], None] = lambd
     follower.catch_up()
     with view:
         view.watch(StudyConfig.load(paths.study_file), follower.history, _age(follower))
-        seen = False
         while True:
             view.at_work = driver_at_work(paths.lock) is not None  # before the events: the last ones are read, too
             for happening in follower.new():
                 if isinstance(happening.event, SessionOpened):  # which may have been given another budget
                     view.watch(StudyConfig.load(paths.study_file), follower.history)
                 view.happened(happening.event)
-            if seen and not view.at_work:
+            if not view.at_work:
                 return
-            seen |= view.at_work
             pause()
 
 
@@ -65,7 +65,7 @@ def trial_log(paths: StudyPaths, trial: str) -> Path:
         raise ConfigurationError(f"TRIAL: must be a trial's number, such as 7, or a rerun's, 7.1, but got {trial!r}")
     path = paths.trial(*key) / "log.txt"
     if not path.is_file():
-        found = sorted(key for log in paths.trials.glob("*/log.txt") if (key := _key(log.parent.name)))
+        found = sorted(known for log in paths.trials.glob("*/log.txt") if (known := _key(log.parent.name)))
         there = ", ".join(map(str, found[-20:])) or "none"
         raise ConfigurationError(f"trial {key}: must have a log, but {path} is not there; with logs: {there}")
     return path
@@ -93,5 +93,5 @@ def _age(follower: Follower) -> float:
 
 
 def _key(trial: str) -> TrialKey | None:
-    number, _, repeat = trial.partition(".")
-    return TrialKey(int(number), int(repeat or 0)) if (number + repeat).isdecimal() and number else None
+    number = _NUMBER.fullmatch(trial)
+    return TrialKey(int(number[1]), int(number[2] or 0)) if number else None

@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from search import StudyConfig, cli, console
 from search.config import to_yaml
 from search.events import Asked, EpochReported, Failed, Noted, SessionOpened, Started
 from search.ledger import Ledger, read_history
-from search.lock import exclusive
+from search.lock import driver_at_work, exclusive
 from search.paths import StudyPaths
 from trainable import ImageTrainable
 from trainable.synthetic import draw_study
@@ -102,6 +104,8 @@ def test_every_command_has_a_help_that_names_its_purpose(thawline):
         "data",
         "search",
         "status",
+        "logs",
+        "dashboard",
         "trials",
         "export",
         "retrain",
@@ -202,6 +206,67 @@ def test_status_tells_when_the_test_set_was_opened(run_folder, thawline):
     with Ledger(run_folder.ledger) as ledger:
         ledger.append(Noted("test_opened", {"at": "2026-01-01T00:00:00+00:00", "times": 2}))
     assert "test set last opened 2026-01-01T00:00:00+00:00, 2 in all\n" in thawline("status", "lungs")[1]
+
+
+@pytest.fixture
+def short_driver(run_folder, monkeypatch):
+    """Is at work on the run until somebody has looked for it three times, and reports an epoch meanwhile."""
+    looks, at_work = [], threading.Event()
+
+    def look(lock):
+        looks.append(lock)
+        return driver_at_work(lock)
+
+    def work():
+        with exclusive(run_folder.lock), Ledger(run_folder.ledger) as ledger:
+            at_work.set()
+            wait_for_looks(1)
+            ledger.append(Asked(4, POINTS[0], seed=4), Started(4), EpochReported(4, 1, {"val_auc": 0.5}, "continue"))
+            wait_for_looks(3)
+
+    def wait_for_looks(count):
+        deadline = time.monotonic() + 60
+        while len(looks) < count and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    monkeypatch.setattr("search.watching.driver_at_work", look)
+    monkeypatch.setattr("search.watching.PAUSE", 0.2)
+    driver = threading.Thread(target=work)
+    driver.start()
+    at_work.wait(60)
+    yield
+    driver.join(60)
+
+
+@pytest.mark.usefixtures("short_driver")
+def test_status_watches_until_the_driver_ends_a_line_per_event_outside_a_terminal(thawline):
+    code, said, complained = thawline("status", "lungs", "--watch")
+    assert (code, complained) == (0, "")
+    assert said.splitlines()[:2] == [
+        "trial 4 asked: learning_rate 0.001, freeze_depth 5",
+        "trial 4 epoch 1: val_auc 0.5000",
+    ]
+    assert said.endswith("no driver is at work; `thawline search runs/lungs` goes on\n")
+
+
+@pytest.mark.usefixtures("short_driver")
+def test_status_tells_programs_what_happens_and_nothing_else(thawline):
+    code, said, complained = thawline("status", "lungs", "--json-events")
+    assert (code, complained) == (0, "")
+    events = [json.loads(line) for line in said.splitlines()]
+    assert [event["kind"] for event in events] == ["study", "asked", "started", "epoch_reported", "ended"]
+    assert events[-1]["best"]["number"] == 1
+
+
+def test_logs_shows_what_a_trial_wrote_and_names_those_that_have_logs(run_folder, thawline):
+    log = run_folder.trials / "1" / "log.txt"
+    log.parent.mkdir(parents=True)
+    log.write_text("epoch 1: [bold] 0.5\n", encoding="utf-8")
+    assert thawline("logs", "lungs", "1") == (0, "epoch 1: [bold] 0.5\n", "")
+    assert thawline("logs", "lungs", "1", "--follow") == (0, "epoch 1: [bold] 0.5\n", "")
+    code, said, complained = thawline("logs", "lungs", "2")
+    assert (code, said) == (2, "")
+    assert "with logs: 1" in complained
 
 
 def test_the_trial_table_on_a_screen_has_its_main_columns(run_folder, thawline):
