@@ -9,6 +9,7 @@ from typing import Self
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.segment import SegmentLines
 from rich.table import Table
 from rich.text import Text
 
@@ -17,6 +18,8 @@ from search.config import StudyConfig
 from search.events import Asked, EpochReported, Event, Started
 from search.history import History
 from search.progress import View
+
+SHARE = 0.05  # of the time, at most, goes into drawing: with 10,000 trials it takes a quarter of a second
 
 
 class Screen(View):
@@ -27,6 +30,8 @@ class Screen(View):
         self._console = console or Console(file=os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8"))
         self._step: tuple[str, int, int] | None = None
         self._heard = time.monotonic()
+        self._drawn: RenderableType = ""
+        self._next = 0.0
         self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=2)
 
     def watch(self, config: StudyConfig, history: History, age: float = 0.0) -> None:
@@ -50,11 +55,20 @@ class Screen(View):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._step, self.at_work = None, False
+        self._step, self.at_work, self._next = None, False, 0.0
         self._live.transient = kind is None or self.config is None
         self._live.stop()
 
     def _render(self) -> RenderableType:
+        """What was drawn last, while drawing it again would take more than its share of a core from the driver."""
+        began = time.monotonic()
+        if began >= self._next:
+            self._drawn = SegmentLines(self._console.render_lines(self.draw(), pad=False), new_lines=True)
+            self._next = time.monotonic() + (time.monotonic() - began) / SHARE
+        return self._drawn
+
+    def draw(self) -> RenderableType:
+        """The study and the step as they are now."""
         parts: list[RenderableType] = []
         if self.config is not None:
             used = self.history.used_seconds

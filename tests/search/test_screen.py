@@ -15,7 +15,7 @@ def terminal(height=25):
 
 def drawn(view, height=25):
     console = Console(file=StringIO(), width=200, height=height)
-    console.print(view._render())
+    console.print(view.draw())
     return console.file.getvalue()
 
 
@@ -73,3 +73,20 @@ def test_a_screen_of_many_running_trials_is_no_higher_than_the_terminal(small_co
     assert len(text) < height
     assert any("more are running" in line for line in text)
     assert "stopping" in text[-1]
+
+
+def test_what_takes_long_to_draw_is_drawn_seldom(small_config, small_events, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("search.screen.time.monotonic", lambda: now[0])
+    view, drawings = Screen(terminal()), []
+
+    def draw():
+        drawings.append(now[0])
+        now[0] += 0.5
+        return "it"
+
+    monkeypatch.setattr(view, "draw", draw)
+    for _ in range(40):
+        view._render()
+        now[0] += 0.5
+    assert drawings == [100.0, 110.5]
