@@ -281,16 +281,16 @@ def _share(what: str, trials: Sequence[TrialRecord], of: int) -> tuple[float, fl
 
 
 def _speed(found: Pace | None) -> Text:
-    return Text(f"{rate(found.epochs, 'epochs')}, {rate(found.trials, 'trials')}" if found else "")
+    rates = [(found.epochs, "epochs"), (found.trials, "trials")] if found else []
+    return Text(", ".join(rate(per_second, what) for per_second, what in rates if per_second))
 
 
 def _workers(running: Sequence[TrialRecord], cluster: Mapping[str, Any]) -> str:
-    """`2 of 4 at once on left, 1 CPU each; Ray has 8 CPUs, 0 GPUs; 1.8 GB in use`."""
+    """`2 of 4 at once on left, each 1 CPU of 8 CPUs, 0 GPUs; 1.8 GB in use`."""
     where = ", ".join(host for host, _ in hosts(running).most_common(3))
     at_once = f"{len(running)} of {cluster['trials_at_once']} at once{f' on {where}' if where else ''}"
     held = memory(running)
-    parts = [f"{at_once}, {takes(cluster)} each", f"Ray has {has(cluster)}", f"{size(held)} in use" if held else ""]
-    return "; ".join(part for part in parts if part)
+    return f"{at_once}, each {takes(cluster)} of {has(cluster)}" + (f"; {size(held)} in use" if held else "")
 
 
 def _store(use: FeatureUse) -> str:

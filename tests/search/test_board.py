@@ -52,7 +52,7 @@ def test_the_pace_is_shown_while_somebody_is_at_work(small_config):
 def test_workers_are_shown_with_their_share_of_the_cluster_and_their_memory(small_config, small_events):
     told = EpochReported(3, 3, {"v": 0.1}, "continue", usage={"memory_bytes": 1.84e9})
     text = drawn(Board.of(small_config, of([*small_events, Noted("cluster", CLUSTER), told])))
-    assert " workers  1 of 4 at once on host, 2 CPUs each; Ray has 8 CPUs, 0 GPUs; 1.8 GB in use" in text
+    assert " workers  1 of 4 at once on host, each 2 CPUs of 8 CPUs, 0 GPUs; 1.8 GB in use" in text
     assert "workers" not in drawn(Board.of(small_config, of(small_events)))
 
 
