@@ -171,7 +171,7 @@ class Board:
         grid.add_column(min_width=15, no_wrap=True, overflow="ellipsis")  # growing numbers move nothing
         grid.add_column(no_wrap=True, overflow="ellipsis")
         for done, of, counted, said in _bar_rows(self):
-            bar = ProgressBar(total=max(of, 1e-9), completed=min(done, of), width=BAR)
+            bar = ProgressBar(total=max(of, 1e-9), completed=min(done, of), width=BAR, complete_style="cyan")
             grid.add_row(*(() if narrow else (_indented(bar),)), Text(counted), said)
         return grid
 

@@ -171,6 +171,12 @@ class Seeing(View):
         self.told.append(kind)
 
 
+def test_a_session_copies_what_happened_where_its_study_file_says(tmp_path):
+    with Session(study(tmp_path, logging={"tensorboard": True}), Nothing()) as session:
+        session.ledger.append(Asked(0, {"x": 0.5}, 0), EpochReported(0, 1, {"v": 0.5}, "complete"))
+    assert (session.paths.tensorboard / "trial_0" / "whole").exists()
+
+
 def test_the_view_hears_every_event_and_how_the_study_ended(tmp_path):
     view = Seeing()
     with Session(study(tmp_path), Nothing(), view) as session:
@@ -281,7 +287,8 @@ def story(folder):
     """A study whose driver is killed, told to stop, started again, and whose budget is raised in the end."""
     paths = StudyPaths(folder / "it")
     told = SimpleNamespace(paths=paths)
-    with driver(folder, STORY) as process:
+    copied = {**STORY, "logging": {"tensorboard": True}}
+    with driver(folder, copied) as process:
         wait_until_ended(paths, 2, process)
         process.kill()
     told.after_kill = read_history(paths.ledger)
@@ -290,10 +297,10 @@ def story(folder):
         process.terminate()
         told.exit_code = process.wait(timeout=5)
     told.after_stop = read_history(paths.ledger)
-    with driver(folder, STORY) as process:
+    with driver(folder, copied) as process:
         told.finished = ended(process)
     told.after_finish = read_history(paths.ledger)
-    extended = {**STORY, "budget": {"trials": 10, "epochs": 3}, "final": {"finalists": 1, "repeats": 2}}
+    extended = {**copied, "budget": {"trials": 10, "epochs": 3}, "final": {"finalists": 1, "repeats": 2}}
     with driver(folder, extended) as process:
         told.extended = ended(process)
     told.after_extension = read_history(paths.ledger)
@@ -337,6 +344,23 @@ def test_a_finished_study_can_be_extended_and_its_finalists_rerun(story):
     reruns = story.after_extension.reruns()
     assert len({trial.seed for trial in [*reruns, story.after_extension.trials[TrialKey(0)]]}) == 3
     assert all(trial.parameters == story.after_extension.trials[TrialKey(0)].parameters for trial in reruns)
+
+
+@pytest.mark.ray
+def test_the_copy_for_tensorboard_has_every_epoch_once_though_a_session_was_killed_and_one_made_no_copy(story):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for key, trial in story.after_extension.trials.items():
+        found = EventAccumulator(str(story.paths.tensorboard / f"trial_{key}")).Reload().Scalars("v")
+        expected = {epoch.epoch: pytest.approx(epoch.metrics["v"]) for epoch in trial.epochs}
+        assert [(point.step, point.value) for point in found] == list(expected.items())
+
+
+@pytest.mark.ray
+def test_the_ledger_says_what_there_was_to_work_with(story):
+    facts = story.after_extension.note("cluster")
+    assert (facts["nodes"], facts["trials_at_once"], facts["cpus_per_trial"]) == (1, 2, 0.5)
+    assert facts["cpus"] >= 1
 
 
 @pytest.mark.ray
