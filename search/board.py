@@ -1,13 +1,11 @@
 """One screen about a study: `search.standing` drawn, as wide and as high as there is room."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.measure import Measurement
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -15,7 +13,6 @@ from rich.text import Text
 from search.config import StudyConfig
 from search.events import Status
 from search.history import History, TrialRecord
-from search.space import FloatRange
 from search.standing import (
     FeatureUse,
     Pace,
@@ -28,13 +25,12 @@ from search.standing import (
     pace,
     seconds_left,
 )
-from search.words import duration, has, note_line, plural, rate, short, shown, size, sparkline, takes
+from search.trial_rows import TrialRows
+from search.words import duration, has, note_line, plural, rate, size, takes
 
 BAR = 14  # characters
 MOST_RUNNING = 12  # rows of running trials; more fit on few screens
-MOST_COLUMNS = 6  # hyperparameters side by side; more of them are written as text
 NARROW = 64  # columns; below, bars make room for words
-TINY = 50  # columns; below, curves do
 COLOURS: dict[Status, str] = {
     "completed": "green",
     "pruned": "yellow",
@@ -42,25 +38,6 @@ COLOURS: dict[Status, str] = {
     "running": "cyan",
     "waiting": "dim",
 }
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What a table of trials shows beside number, epoch and value.
-
-    Attributes:
-        curve: Epochs that a sparkline shows; 0: none.
-        columns: Whether each hyperparameter has a column of its own.
-        worker: Whether to say who trains a trial, and for how long.
-    """
-
-    curve: int
-    columns: bool
-    worker: bool = False
-
-
-# The first that fits is taken; where none does, hyperparameters are written one after the other.
-LAYOUTS = (Layout(20, True, True), Layout(20, True), Layout(8, True))
 
 
 @dataclass(frozen=True)
@@ -131,7 +108,7 @@ class Board:
         yield from above
         if best or running:
             yield ""
-            yield self._table(console, options, best, running[:room])
+            yield TrialRows(self.config, best, running[:room], self.used)
         if len(running) > room:
             yield Text(f" and {len(running) - room} more are running", style="dim")
         if below:
@@ -196,65 +173,6 @@ class Board:
         if self.winner:
             lines.append(_line(Text(f" {note_line('winner', self.winner)}", style="green")))
         return lines
-
-    def _table(
-        self,
-        console: Console,
-        options: ConsoleOptions,
-        best: tuple[TrialRecord, int, float] | None,
-        running: list[TrialRecord],
-    ) -> Table:
-        """The best trial and those that run, in the fullest layout that fits."""
-        boundless = options.update(width=1000, max_width=1000)
-        if len(self.config.space) <= MOST_COLUMNS:
-            for layout in LAYOUTS:
-                table = self._filled(layout, best, running)
-                if Measurement.get(console, boundless, table).maximum <= options.max_width:
-                    return table
-        return self._filled(Layout(0 if options.max_width < TINY else 8, columns=False), best, running)
-
-    def _filled(self, layout: Layout, best: tuple[TrialRecord, int, float] | None, running: list[TrialRecord]) -> Table:
-        metric, epochs = self.config.objective.metric, self.config.budget.epochs
-        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", expand=not layout.columns)
-        table.add_column("", no_wrap=True, min_width=len(" trial 10"))
-        for name, width in (("epoch", 2 * len(str(epochs)) + 1), (metric, len("0.1234"))):
-            table.add_column(Text(name.replace("_", "\n")), justify="right", no_wrap=True, min_width=width)
-        if layout.curve:  # as wide as it will be: nothing moves later
-            table.add_column("", no_wrap=True, min_width=min(layout.curve, epochs))
-        if layout.columns:
-            for name, parameter in self.config.space.items():
-                long = isinstance(parameter, FloatRange) and not parameter.step
-                table.add_column(Text(name.replace("_", "\n")), justify="right", min_width=9 if long else None)
-        else:
-            table.add_column("configuration", no_wrap=True, overflow="ellipsis", ratio=1)  # what is left
-        if layout.worker:
-            table.add_column("time", justify="right", no_wrap=True, min_width=len("10 min 00 s"))
-            table.add_column("worker", no_wrap=True)
-        if best:
-            trial, epoch, value = best
-            table.add_row(f" best {trial.key}", *self._row(layout, trial, epoch, value), style="green")
-        for trial in running:
-            latest = trial.epochs[-1].metrics.get(metric, math.nan) if trial.epochs else math.nan
-            table.add_row(f" trial {trial.key}", *self._row(layout, trial, len(trial.epochs), latest))
-        return table
-
-    def _row(self, layout: Layout, trial: TrialRecord, epoch: int, value: float) -> list[RenderableType]:
-        metric, space = self.config.objective.metric, self.config.space
-        cells: list[RenderableType] = [
-            f"{epoch}/{self.config.budget.epochs}",
-            f"{value:.4f}" if math.isfinite(value) else "",
-        ]
-        if layout.curve:
-            curve = [each.metrics.get(metric, math.nan) for each in trial.epochs]
-            cells.append(sparkline(curve[-layout.curve :]))
-        if layout.columns:
-            cells += [Text(short(trial.parameters.get(name, ""))) for name in space]
-        else:
-            cells.append(Text(shown({name: trial.parameters[name] for name in space if name in trial.parameters})))
-        if layout.worker:
-            end = self.used if trial.ended_at is None else trial.ended_at
-            cells += ["" if trial.started_at is None else duration(end - trial.started_at), Text(trial.worker)]
-        return cells
 
 
 def _bar_rows(board: Board) -> list[tuple[float, float, str, Text]]:
