@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import re
 from typing import Any
 
 from search.config import StudyConfig
@@ -28,7 +29,7 @@ class MlflowCopy:
         self._unended = 0
 
     def __str__(self) -> str:
-        return f"the copy in MLflow at {self._address}"
+        return f"the copy in MLflow at {re.sub('//[^/@]*@', '//', self._address)}"  # without a password
 
     def open(self) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -4,11 +4,16 @@ outside.
 
 import os
 import secrets
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from search.cluster import ray_environment
+
+# TensorBoard reads its files without TensorFlow, seconds sooner, where this module can be imported.
+sys.modules.setdefault("tensorboard.compat.notf", ModuleType("notf"))
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -163,6 +163,10 @@ def test_mlflow_has_each_metric_once_by_epoch(tracked):
     assert curve("trial 1", "loss") == [(2, 0.5)]
 
 
+def test_a_password_in_an_address_is_not_said():
+    assert str(MlflowCopy(CONFIG, "https://me:secret@host/x")) == "the copy in MLflow at https://host/x"
+
+
 class Listening:
     """Keeps the kinds of events it took; may break or hang on the way."""
 
