@@ -131,4 +131,11 @@ def read_history(path: Path) -> History:
 
 def _events(entries: Sequence[Entry]) -> Iterator[tuple[float, Event]]:
     for entry in entries:
-        yield entry.elapsed, from_json(entry.kind, entry.body)
+        try:
+            event = from_json(entry.kind, entry.body)
+        except (KeyError, TypeError, ValueError) as error:
+            raise LedgerError(
+                f"event {entry.sequence} must be one that this Thawline knows, but {entry.kind!r} is not ({error}); "
+                "use the Thawline that wrote it"
+            ) from error
+        yield entry.elapsed, event

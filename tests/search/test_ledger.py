@@ -256,6 +256,16 @@ def test_a_damaged_ledger_of_version_1_is_not_brought_up_to_date(version_1):
             reading(version_1)
 
 
+@pytest.mark.parametrize(("kind", "body"), [("danced", "{}"), ("asked", '{"number": 0, "shoe": 43}'), ("asked", "[")])
+def test_an_event_of_a_newer_thawline_is_named_and_left_alone(closed, kind, body):
+    whole = database.read(closed)
+    closed.unlink()
+    database.create(closed, [*whole, Entry(len(whole) + 1, 0.0, 0.0, kind, body)])
+    for reading in (read_history, Ledger):
+        with pytest.raises(LedgerError, match=rf"event 82 must be one that this Thawline knows, but '{kind}' is not"):
+            reading(closed)
+
+
 def test_a_reason_that_is_not_unicode_is_recorded_and_reads_back(path):
     with Ledger(path) as ledger:
         ledger.append(*asked(0), Failed(0, "no such file: b\udcffd.png"))
