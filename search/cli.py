@@ -12,7 +12,7 @@ import typer
 from search.commands import model, results, searching, start
 from search.console import complain, say
 from search.errors import ConfigurationError, LedgerError, StudyStopped
-from trainable import InputError, TrialError
+from trainable import DeploymentError, InputError, TrialError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -62,7 +62,7 @@ def _exit_code() -> int:
         for problem in error.problems:
             complain("error", problem)
         return 2
-    except (StudyStopped, LedgerError, TrialError) as error:
+    except (StudyStopped, LedgerError, TrialError, DeploymentError) as error:
         complain("stopped", error)
         return 1
     except Interrupted as interruption:

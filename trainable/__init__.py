@@ -1,6 +1,6 @@
 """Runs one network: images, pre-trained backbone, training, evaluation. Knows nothing of a search."""
 
-from trainable.errors import InputError, TrialError
+from trainable.errors import DeploymentError, InputError, TrialError
 from trainable.image_trainable import ImageTrainable
 
-__all__ = ["ImageTrainable", "InputError", "TrialError"]
+__all__ = ["DeploymentError", "ImageTrainable", "InputError", "TrialError"]

@@ -1,4 +1,4 @@
-"""The two ways a user's input can stop work. Anything else is a programming error and stays an ordinary exception."""
+"""The ways a user's input can stop work. Anything else is a programming error and stays an ordinary exception."""
 
 from collections.abc import Sequence
 
@@ -20,3 +20,7 @@ class InputError(ValueError):
 
 class TrialError(RuntimeError):
     """One trial cannot go on (a loss that is not finite, memory that is not there). The study does."""
+
+
+class DeploymentError(RuntimeError):
+    """A model written in another format does not do what the trained one does. Nothing was left of it."""

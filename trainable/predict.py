@@ -33,6 +33,7 @@ class Description(BaseModel):
     image_size: int
     colour: Literal["grey", "rgb"]
     sha256: str
+    architecture: str | None = None
 
     @property
     def positive(self) -> int | None:
@@ -48,23 +49,28 @@ class Classifier:
 
     @classmethod
     def load(cls, path: Path) -> "Classifier":
-        """Load `model.keras` (or the `final` folder that holds it), safely.
+        """Load a model by its path, or `model.keras` by its folder, safely.
+
+        Beside it lies `<its name>.json`, where it was exported, or the `model.json` of `retrain`.
 
         Raises:
             InputError: when model or description is missing, or the model is not the one that was described or brings
                 code of its own.
         """
-        paths = FinalPaths(path if path.is_dir() else path.parent)
+        paths = FinalPaths.of(path)
+        model = paths.model if path.is_dir() else path
+        exported = model.with_name(f"{model.name}.json")
         try:
-            description = Description.model_validate_json(paths.description.read_text(encoding="utf-8"))
-            came = sha256(paths.model)
+            described = (exported if exported.is_file() else paths.description).read_text(encoding="utf-8")
+            description = Description.model_validate_json(described)
+            came = sha256(model)
         except (OSError, ValidationError) as error:
             raise InputError(
                 f"{paths.folder} must hold model.keras and model.json as `retrain` made them, but {error}"
             ) from error
         if came != description.sha256:
-            raise InputError(f"{paths.model} must be the model described beside it, but its sha256 differs: retrain it")
-        return cls(_load_safely(paths.model), description)
+            raise InputError(f"{model} must be the model described beside it, but its sha256 differs: retrain it")
+        return cls(_load_safely(model), description)
 
     def probabilities(self, images: npt.NDArray[np.uint8], batch_size: int = 64) -> npt.NDArray[np.float32]:
         """[n, classes] for decoded images [n, height, width, 1 or 3]."""

@@ -49,6 +49,11 @@ class FinalPaths:
 
     folder: Path
 
+    @classmethod
+    def of(cls, place: Path) -> "FinalPaths":
+        """Of the folder, or of the model in it."""
+        return cls(place if place.is_dir() else place.parent)
+
     @property
     def model(self) -> Path:
         return self.folder / "model.keras"

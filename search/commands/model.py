@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -30,7 +30,7 @@ from search.commands.final_stage import (
 )
 from search.config import StudyConfig
 from search.console import near, say, show_final
-from search.errors import StudyStopped
+from search.errors import ConfigurationError, StudyStopped
 from search.paths import check_private, find_run
 
 app = typer.Typer()
@@ -76,6 +76,61 @@ def evaluate(run: Run, quiet: Quiet = False) -> None:
         with copied(ledger, paths, place, view.say) if place else nullcontext():
             open_test_set(paths, ledger, view)
     show_final(paths)
+
+
+@app.command(
+    rich_help_panel=MODEL,
+    epilog="Examples: thawline export RUN --format onnx; thawline export RUN --trial 7 --output seven.yaml",
+)
+def export(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|MODEL", help="A run; or, not for yaml, a model.keras.", autocompletion=complete_runs
+        ),
+    ],
+    format: Annotated[
+        Literal["yaml", "keras", "savedmodel", "tflite", "onnx"],
+        typer.Option(help="yaml: the configuration, as a study file. Others: the trained model."),
+    ] = "yaml",
+    trial: Annotated[
+        int | None, typer.Option(help="With yaml: number of a trial; default: the winner, or the best so far.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="What to write; default: best.yaml or trial_NUMBER.yaml in the run, or a file in its folder exported.",
+        ),
+    ] = None,
+) -> None:
+    """Write the best configuration, which `retrain` and `search` take unchanged; or the trained model in a format that
+    other programs run, compared with the original on validation images.
+    """
+    if format == "yaml":
+        from analysis.export import export_trial
+
+        say(f"wrote {near(export_trial(str(find_run(run).root), trial, output))}")
+    elif trial is not None:
+        raise ConfigurationError(f"--trial: goes with --format yaml, but got {format}: only the winner has a model")
+    else:
+        _export_model(run, format, output)
+
+
+def _export_model(model: str, name: str, output: Path | None) -> None:
+    from trainable.deployment import FORMATS, check_request, deploy
+
+    final, format = model_folder(model), FORMATS[name]
+    run_folder = (final if final.is_dir() else final.parent).parent
+    target = output or run_folder / "exported" / format.default_name
+    check_request(format, target)
+    use_this_machine(gpus=0)
+    done = deploy(final, format, target, run_folder)
+    say(f"wrote {near(done.path)}, and {near(done.description)} that says how to use it")
+    say(
+        f"same probabilities as model.keras on {done.images} {done.source}: largest difference {done.distance:.1e}, "
+        f"allowed {done.tolerance:.0e}"
+    )
 
 
 @app.command(rich_help_panel=MODEL, epilog="Example: thawline predict RUN new_images --output predictions.csv")

@@ -10,7 +10,7 @@ import typer
 from search import console
 from search.commands.arguments import SEARCH, Run
 from search.config import StudyConfig
-from search.console import near, say
+from search.console import say
 from search.errors import ConfigurationError
 from search.paths import find_run
 
@@ -63,24 +63,6 @@ def trials(
         say(f"wrote {len(table)} trials to {output}")
     else:
         _print_table(table, format)
-
-
-@app.command(rich_help_panel=SEARCH)
-def export(
-    run: Run,
-    trial: Annotated[
-        int | None, typer.Option(help="Number of a trial; default: the winner, or the best so far.")
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="File to write; default: best.yaml, or trial_NUMBER.yaml, in the run."),
-    ] = None,
-) -> None:
-    """Write a configuration as a study file that `retrain` and `search` take unchanged."""
-    from analysis.export import export_trial
-
-    path = export_trial(str(find_run(run).root), trial, output)
-    say(f"wrote {near(path)}")
 
 
 def _print_table(table: Any, format: str) -> None:
