@@ -7,9 +7,11 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
 
 from analysis.evaluation import (
     Confusion,
@@ -162,6 +164,27 @@ def draw_reliability(reliability: Reliability, metrics: Mapping[str, Any], path:
         below.margins(y=0.25)
 
 
+def draw_mistakes(mistakes: pd.DataFrame, images: Mapping[str, NDArray[np.uint8]], path: Path) -> None:
+    """The images that were predicted wrong with the most confidence, each with what it was called and what it is.
+
+    Args:
+        mistakes: Of `confident_mistakes`; at least one.
+        images: By `file`: [height, width, 1 or 3], 0 to 255.
+        path: PNG file.
+    """
+    columns = min(4, len(mistakes))
+    rows = -(-len(mistakes) // columns)
+    with _canvas(path, max(4.4, 2.5 * columns), 3.1 * rows, nrows=rows, ncols=columns, squeeze=False) as grid:
+        for axes in grid.flat:
+            axes.set_axis_off()
+        for axes, mistake in zip(grid.flat, mistakes.to_dict("records"), strict=False):
+            pixels = images[mistake["file"]]
+            axes.imshow(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=255)
+            axes.set_title(f"{shown(mistake['predicted'])} {mistake['confidence']:.3f}", color=ORANGE, pad=17)
+            _below_title(axes, f"is {shown(mistake['class'])}")
+            axes.text(0, -0.03, _tail(mistake["file"]), transform=axes.transAxes, fontsize=7, color=QUIET, va="top")
+
+
 def shown(name: str) -> str:
     """A class name as figures show it: one line, at most `LONGEST_NAME` characters."""
     line = "".join(character if character.isprintable() else " " for character in name).strip()
@@ -179,7 +202,17 @@ def _canvas(path: Path, width: float, height: float, **grid: Any) -> Iterator[An
 
 def _title(axes: Axes, headline: str, note: str) -> None:
     axes.set_title(headline)
-    axes.annotate(note, (0, 1), xytext=(0, 7), xycoords="axes fraction", textcoords="offset points", color=QUIET)
+    _below_title(axes, note, 7)
+
+
+def _below_title(axes: Axes, note: str, points: int = 4) -> None:
+    axes.annotate(note, (0, 1), xytext=(0, points), xycoords="axes fraction", textcoords="offset points", color=QUIET)
+
+
+def _tail(file: str, most: int = 38) -> str:
+    """The end of a path on one line; that is where paths differ."""
+    line = "".join(character if character.isprintable() else " " for character in file)
+    return line if len(line) <= most else f"…{line[1 - most :]}"
 
 
 def _test_note(metrics: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from analysis.evaluation import Evaluation, class_names, confident_mistakes, read_evaluation, stated
+from analysis.evaluation import Evaluation, class_names, confident_mistakes, confusion, read_evaluation, stated
 
 FEW_GROUPS = 20
 """Below this many test groups the card warns that intervals from resampling groups are too narrow."""
@@ -69,6 +69,7 @@ def render_model_card(evaluation: Evaluation, facts: Mapping[str, Any]) -> str:
         counts=_counts_table(metrics["counts"], classes),
         scores=_scores_table(metrics),
         mistakes=_mistakes_table(evaluation),
+        by_class=_by_class_table(evaluation),
         best_epoch=evaluation.best_epoch,
         few_groups=FEW_GROUPS,
     )
@@ -120,6 +121,21 @@ def _scores_table(metrics: Mapping[str, Any]) -> Markdown:
     parts = {"test": metrics} | ({"validation": metrics["validation"]} if metrics["validation"] else {})
     rows = [[name.replace("_", " "), *(Markdown(stated(part[name])) for part in parts.values())] for name in names]
     return table(["metric", *parts], rows)
+
+
+def _by_class_table(evaluation: Evaluation) -> Markdown:
+    """How many test images of each class were found, and how many of those called so are of it."""
+    counted = confusion(evaluation.test)
+    actual, called, right = counted.counts.sum(axis=1), counted.counts.sum(axis=0), counted.counts.diagonal()
+    rows = [
+        [code(name), int(actual[index]), _share(right[index], actual[index]), _share(right[index], called[index])]
+        for index, name in enumerate(counted.classes)
+    ]
+    return table(["class", "test images", "of them found", "right when called so"], rows)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part} of {whole}" + (f" ({part / whole:.1%})" if whole else "")
 
 
 def _mistakes_table(evaluation: Evaluation) -> Markdown:

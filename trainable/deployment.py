@@ -138,8 +138,8 @@ def deploy(final: Path, format: Format, target: Path, run_folder: Path) -> Deplo
         distance = largest_distance(opened.run, lambda each: np.asarray(classifier.model(each, training=False)), images)
         if not distance <= tolerance:  # NaN is no agreement either
             raise DeploymentError(
-                f"--format {format.name}: probabilities must be within {tolerance:g} of those of model.keras, but differ "
-                f"by {distance:.3g} on {len(images)} {source}; nothing was written"
+                f"--format {format.name}: probabilities must be within {tolerance:g} of those of model.keras, but "
+                f"differ by {distance:.3g} on {len(images)} {source}; nothing was written"
             )
         deployment = Deployment(target, description, len(images), source, distance, tolerance)
         document = describe(classifier, format, opened, deployment, unfinished)
@@ -224,9 +224,7 @@ def _open_keras(path: Path) -> Opened:
     import keras
 
     model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    return Opened(
-        model.inputs[0].name, model.layers[-1].name, lambda images: np.asarray(model(images, training=False))
-    )
+    return Opened(model.inputs[0].name, model.layers[-1].name, lambda images: np.asarray(model(images, training=False)))
 
 
 def _write_saved_model(model: Any, path: Path) -> None:

@@ -20,6 +20,7 @@ from trainable.whole_file import sha256
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".jp2", ".dcm"}
 MAX_PIXELS = 50_000_000
+Explain = Callable[[Sequence[Path], npt.NDArray[np.uint8], npt.NDArray[np.floating]], None]
 
 
 class Description(BaseModel):
@@ -105,9 +106,21 @@ def find_images(places: Sequence[Path]) -> list[Path]:
 
 
 def predict_files(
-    classifier: Classifier, files: Sequence[Path], progress: Callable[[int, int], None], batch_size: int = 64
+    classifier: Classifier,
+    files: Sequence[Path],
+    progress: Callable[[int, int], None],
+    batch_size: int = 64,
+    explain: Explain | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """One row per file: `file`, `predicted`, `probability_<class>` …, `error`; unreadable files have only an error."""
+    """One row per file: `file`, `predicted`, `probability_<class>` …, `error`; unreadable files have only an error.
+
+    Args:
+        classifier: The model.
+        files: Images.
+        progress: Is told how many of how many are done.
+        batch_size: Images that are in memory at once.
+        explain: Is given the files that could be read, their pixels and their probabilities, batch by batch.
+    """
     wanted = classifier.description
 
     def read(path: Path) -> npt.NDArray[np.uint8] | str:
@@ -122,6 +135,9 @@ def predict_files(
             pixels = list(pool.map(read, batch))
             readable = [image for image in pixels if not isinstance(image, str)]
             given = classifier.probabilities(np.stack(readable)) if readable else np.empty((0, len(wanted.classes)))
+            if explain and readable:
+                named = [path for path, image in zip(batch, pixels, strict=True) if not isinstance(image, str)]
+                explain(named, np.stack(readable), given)
             rows = iter(zip(given, classifier.decide(given), strict=True))
             for path, image in zip(batch, pixels, strict=True):
                 yield _row(path, image, wanted.classes, None if isinstance(image, str) else next(rows))

@@ -173,8 +173,24 @@ def open_test_set(paths: StudyPaths, ledger: Any, view: "View") -> None:
     }
     evaluate(config.data, paths.root, facts, config.seed, view.preparing)
     draw_evaluation(paths.final)
+    _draw_mistakes(paths.final, config.data)
     write_model_card(paths.final, _card_facts(paths, config))
     view.preparing("evaluating", 1, 1)
+
+
+def _draw_mistakes(final: Path, data: Any) -> None:
+    """The test images that the model got wrong with most confidence: the test set is open, and only they tell why."""
+    from analysis.evaluation import confident_mistakes, read_evaluation
+    from analysis.figures import draw_mistakes
+    from trainable.dataset import decode
+
+    picture = final / "figures" / "confident_mistakes.png"
+    picture.unlink(missing_ok=True)  # of an earlier model
+    mistakes = confident_mistakes(read_evaluation(final).test, count=12)
+    if len(mistakes):
+        size = max(256, data.image_size)  # more than the model saw, so that a person can judge
+        images = {file: decode(data.path / file, size, data.colour, data.max_pixels) for file in mistakes["file"]}
+        draw_mistakes(mistakes, images, picture)
 
 
 def _check_test_can_open(config: Any, paths: StudyPaths) -> None:

@@ -1,13 +1,16 @@
 """Commands that make, judge and use the final model."""
 
+import csv
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TextIO
 
 import typer
 
+from search import console
 from search.commands.arguments import (
     MODEL,
     Quiet,
@@ -133,45 +136,96 @@ def _export_model(model: str, name: str, output: Path | None) -> None:
     )
 
 
-@app.command(rich_help_panel=MODEL, epilog="Example: thawline predict RUN new_images --output predictions.csv")
+@app.command(
+    rich_help_panel=MODEL,
+    epilog="Examples: thawline predict RUN new_images --output predictions.csv; "
+    "thawline predict RUN new_images --explain heat --class lesion",
+)
 def predict(
     model: Annotated[
         str,
         typer.Argument(metavar="RUN|MODEL", help="A run, or the path of a model.keras.", autocompletion=complete_runs),
     ],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Images, or folders of images.")],
-    output: Annotated[Path | None, typer.Option(metavar="FILE", help="CSV file; default: standard output.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A .csv or .json file; default: standard output.")
+    ] = None,
+    format: Annotated[
+        Literal["csv", "json"] | None, typer.Option(help="Default: as the ending of --output says, else csv.")
+    ] = None,
+    explain: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also draw where the model saw reasons for the class (Grad-CAM).")
+    ] = None,
+    class_name: Annotated[
+        str | None, typer.Option("--class", metavar="NAME", help="Class to explain; default: the predicted one.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
 ) -> None:
-    """Classes and probabilities of new images, as CSV."""
-    import csv
-
+    """Classes and probabilities of new images, as CSV or JSON; heat maps if wanted."""
     from trainable.predict import Classifier, columns, find_images, predict_files
-    from trainable.whole_file import guarded
 
-    folder = model_folder(model)
-    files = find_images(images)
+    written = _prediction_format(output, format)
+    if class_name is not None and explain is None:
+        raise ConfigurationError("--class: says which class to explain, so --explain DIR must be given too")
+    folder, files = model_folder(model), find_images(images)
     use_this_machine(gpus=0)
     classifier = Classifier.load(folder)
+    overlays = _overlays(classifier, explain, class_name) if explain else None
     failed = 0
-    with _csv_target(output) as stream, make_view(quiet=output is None) as view:
-        writer = csv.DictWriter(stream, columns(classifier))
-        writer.writeheader()
-        for row in predict_files(classifier, files, lambda d, of: view.preparing("predicting", d, of), batch_size):
-            writer.writerow({name: guarded(cell) for name, cell in row.items()})
+    with _rows_target(output, written, columns(classifier)) as add, make_view(quiet=output is None) as view:
+        tell = lambda done, of: view.preparing("predicting", done, of)  # noqa: E731
+        for row in predict_files(classifier, files, tell, batch_size, overlays.add if overlays else None):
+            add(row)
             failed += bool(row["error"])
     if output:
         say(f"wrote {len(files)} rows to {output}")
+    if overlays:
+        pictures = overlays.finish()
+        console.err.print(f"wrote {pictures} heat maps to {explain}, listed in its index.csv", markup=False)
     if failed:
         raise StudyStopped(f"{failed} of {len(files)} images could not be read; the column `error` says why")
 
 
+def _prediction_format(output: Path | None, format: str | None) -> str:
+    ending = output.suffix.lower().removeprefix(".") if output else ""
+    if format and ending in ("csv", "json") and ending != format:
+        raise ConfigurationError(f"--output {output}: must end in .{format} for --format {format}")
+    return format or ("json" if ending == "json" else "csv")
+
+
+def _overlays(classifier: Any, folder: Path, class_name: str | None) -> Any:
+    from trainable.explanation import Overlays
+
+    return Overlays(classifier, folder, class_name)
+
+
 @contextmanager
-def _csv_target(path: Path | None) -> Iterator[Any]:
+def _rows_target(path: Path | None, format: str, columns: list[str]) -> Iterator[Callable[[dict[str, Any]], Any]]:
+    """What takes row after row, to standard output or to a file that is whole or absent."""
     from trainable.whole_file import whole_file
 
     if path is None:
-        yield sys.stdout
+        with _row_writer(sys.stdout, format, columns) as add:
+            yield add
         return
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        yield stream
+    with (
+        whole_file(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as stream,
+        _row_writer(stream, format, columns) as add,
+    ):
+        yield add
+
+
+@contextmanager
+def _row_writer(stream: TextIO, format: str, columns: list[str]) -> Iterator[Callable[[dict[str, Any]], Any]]:
+    from trainable.whole_file import guarded
+
+    if format == "csv":
+        writer = csv.DictWriter(stream, columns)
+        writer.writeheader()
+        yield lambda row: writer.writerow({name: guarded(cell) for name, cell in row.items()})
+        return
+    rows: list[dict[str, Any]] = []
+    yield rows.append
+    known = [{name: None if value == "" else value for name, value in row.items()} for row in rows]
+    stream.write(json.dumps(known, indent=1, ensure_ascii=False) + "\n")
