@@ -11,8 +11,8 @@ from trainable import ImageTrainable
 HEAD = """# All settings
 
 Everything that a study file may say, with what holds where it says nothing. Any of it can be set for one run:
-`thawline search study.yaml --set SECTION.KEY=VALUE`. A key that is not listed here is refused. `make docs` writes this page
-from the code.
+`thawline search study.yaml --set SECTION.KEY=VALUE`. A key that is not listed here is refused. `make docs` writes this
+page from the code.
 """
 HIDDEN = ("record",)  # written by Thawline, never by people
 SPACE = """
