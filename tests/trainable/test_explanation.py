@@ -201,7 +201,7 @@ def test_heat_is_laid_over_the_image_where_it_is_hot_and_nowhere_else(explanatio
     left, right = picture[caption:, :160], picture[caption:, 164:]
     assert np.array_equal(left, np.full_like(left, 90))
     assert np.abs(right[:10, :20] - 90).max(axis=-1).min() > 40
-    assert np.array_equal(right[40:, 80:], left[40:, 80:])
+    assert np.array_equal(right[60:, 110:], left[60:, 110:])  # beyond what bicubic interpolation reaches
 
 
 def test_overlays_explain_the_predicted_class_and_list_what_they_show(explanation, retrained, drawn, tmp_path):
