@@ -265,7 +265,7 @@ def _open_tflite(path: Path) -> Opened:
 def _interpreter() -> Any:
     """LiteRT's own where it is installed, else the one that TensorFlow still brings."""
     try:
-        from ai_edge_litert.interpreter import Interpreter
+        from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-not-found, unused-ignore] # optional
     except ImportError:
         import tensorflow as tf
 
@@ -287,7 +287,7 @@ def _write_onnx(model: Any, path: Path) -> None:
 
 
 def _open_onnx(path: Path) -> Opened:
-    import onnxruntime
+    import onnxruntime  # type: ignore[import-untyped, unused-ignore] # ships no types
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     [name], [output] = ([value.name for value in values] for values in (session.get_inputs(), session.get_outputs()))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from search.config import StudyConfig
+from search.whole_file import write_whole
 from trainable import ImageTrainable
 
 HEAD = """# All settings
@@ -134,4 +135,4 @@ def _line(text: str) -> str:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(settings_page(), encoding="utf-8")
+    write_whole(Path(sys.argv[1]), settings_page())

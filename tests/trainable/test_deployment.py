@@ -10,7 +10,7 @@ from trainable.dataset import ImageSet
 from trainable.deployment import FORMATS, Opened, check_request, deploy, images_to_compare, largest_distance
 from trainable.errors import DeploymentError, InputError
 from trainable.predict import Classifier, Description
-from trainable.retrain import sha256
+from trainable.whole_file import sha256
 
 SIZE = 32
 
