@@ -6,10 +6,12 @@ import math
 import numpy as np
 import pytest
 
-from trainable.dataset import ImageSet
+from trainable.dataset import build_arrays
 from trainable.deployment import FORMATS, Opened, check_request, deploy, images_to_compare, largest_distance
 from trainable.errors import DeploymentError, InputError
+from trainable.inspection import inspect_images
 from trainable.predict import Classifier, Description
+from trainable.split import make_split
 from trainable.whole_file import sha256
 
 SIZE = 32
@@ -84,16 +86,9 @@ def test_a_folder_that_is_no_saved_model_is_never_replaced(tmp_path):
 # The images it is compared on
 
 
-def test_validation_images_are_compared_where_they_are_kept(parts, tmp_path):
-    _, validation = parts
-    kept = {"images": validation.images}
-    folder = tmp_path
-    for ending, text in (("csv", "file,sha256,class,label,group\n"), ("json", json.dumps({"classes": ["a"]}))):
-        rows = "".join(f"{n},0,a,0,g\n" for n in range(len(validation))) if ending == "csv" else ""
-        (folder / f"validation.{ending}").write_text(text + rows)
-    np.save(folder / "validation.npy", kept["images"])
-    assert len(ImageSet.open(folder, "validation")) == len(validation)
-    images, source = images_to_compare(folder, SIZE)
+def test_validation_images_are_compared_where_they_are_kept(drawn, tmp_path):
+    validation = build_arrays(tmp_path, drawn, make_split(inspect_images(drawn), drawn, seed=1), "validation")
+    images, source = images_to_compare(tmp_path, SIZE)
     assert (source, images.dtype, images.shape) == ("validation images", np.float32, (len(validation), SIZE, SIZE, 3))
     assert np.array_equal(images[..., 0], validation.images[..., 0])
     assert np.array_equal(images[..., 2], validation.images[..., 0])
