@@ -27,7 +27,16 @@ PAGES = [
     "export_and_deploy.md",
 ]
 # Their commands have RUN and such where a reader's own name belongs: only their names and options are held.
-REFERENCE = {"follow_a_search.md", "read_the_report.md", "trial_table.md", "decisions.md", "experiments.md"}
+REFERENCE = {
+    "checkpoints.md",
+    "faults.md",
+    "follow_a_search.md",
+    "ledger.md",
+    "read_the_report.md",
+    "trial_table.md",
+    "decisions.md",
+    "experiments.md",
+}
 # What makes the pages' numbers small enough for a test; docs/README.md says that this is done.
 SMALLER = {
     "architecture: mobilenetv2": "architecture: vgg16",
