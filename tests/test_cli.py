@@ -343,6 +343,24 @@ def test_export_writes_the_best_or_a_given_trial(run_folder, thawline):
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["export", "lungs", "--format", "onnx"], "error: lungs: must have a trained model, but has none;"),
+        (
+            ["export", "lungs", "--format", "onnx", "--trial", "1"],
+            "--trial: goes with --format yaml, but got onnx",
+        ),
+        (["predict", "lungs", ".", "--class", "ill"], "so --explain DIR must be given too"),
+        (["predict", "lungs", ".", "--output", "a.csv", "--format", "json"], "must end in .json for --format json"),
+    ],
+)
+def test_what_cannot_be_exported_or_explained_is_refused(run_folder, thawline, arguments, expected):
+    code, said, complained = thawline(*arguments)
+    assert (code, said) == (2, "")
+    assert expected in complained
+
+
 def test_predicting_before_a_model_is_trained_says_what_to_do(run_folder, thawline):
     code, said, complained = thawline("predict", "lungs", ".")
     assert (code, said) == (2, "")

@@ -5,6 +5,7 @@ import warnings
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
@@ -14,6 +15,7 @@ from analysis.figures import (
     LONGEST_NAME,
     draw_confusion,
     draw_evaluation,
+    draw_mistakes,
     draw_reliability,
     draw_roc,
     draw_training,
@@ -167,3 +169,17 @@ def test_reliability_shows_how_many_images_each_bin_holds(tmp_path, texts):
     )
     draw_reliability(values, METRICS, tmp_path / "reliability.png")
     assert {"17", "41", "Expected calibration error 0.750 [0.500, 0.900]"} <= set(texts)
+
+
+@pytest.mark.parametrize("count", [1, 4, 5])
+def test_confident_mistakes_show_what_each_was_called_and_what_it_is(tmp_path, texts, count):
+    rows = [
+        {"file": f"{'folder/' * 9}{n}.png", "group": "g", "class": "a$", "predicted": HOSTILE[0], "confidence": 0.9}
+        for n in range(count)
+    ]
+    images = {row["file"]: np.full((20, 20, 1 + 2 * (n % 2)), 9 * n, np.uint8) for n, row in enumerate(rows)}
+    draw_mistakes(pd.DataFrame(rows), images, tmp_path / "mistakes.png")
+    assert is_a_picture(tmp_path / "mistakes.png")
+    assert f"{shown(HOSTILE[0])} 0.900" in texts
+    assert texts.count("is a$") == count
+    assert [text for text in texts if text.startswith("…") and text.endswith("/0.png") and len(text) == 38]

@@ -58,6 +58,8 @@ def test_the_card_states_what_was_measured():
         "| `transforms` | `zoom, shift` |",
         "| `keras` | `3.15.1` |",
         "| `COVID/1.png` | `COVID` | `NonCOVID` | 0.750 |",
+        "| `COVID` | 1 | 0 of 1 \\(0.0%\\) | 0 of 0 |",
+        "| `NonCOVID` | 0 | 0 of 0 | 0 of 1 \\(0.0%\\) |",
     ):
         assert line in card.splitlines()
     for words in ("Not a medical device", "at least 0.4375", "95 % intervals", "2000 resamples", "(seed 7)"):
@@ -93,6 +95,14 @@ def test_more_classes_have_no_operating_point():
     card = render_model_card(evaluation(("a", "b", "c")), FACTS)
     assert "macro averages" in card
     assert "Operating point" not in card
+
+
+def test_a_test_set_that_was_opened_again_is_not_called_evaluated_once():
+    opened = {"at": "2026-01-01T00:00:00+00:00", "times": 2}
+    card = render_model_card(evaluation(test_opened=opened), FACTS)
+    assert "had then been opened 2 time(s)" in card
+    assert "evaluated once" not in card
+    assert "evaluated once" in render_model_card(evaluation(test_opened=opened | {"times": 1}), FACTS)
 
 
 def test_without_validation_scores_there_is_no_column_for_them():
