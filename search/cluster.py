@@ -3,7 +3,6 @@
 import math
 import os
 import secrets
-import signal
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,6 +13,7 @@ from typing import Any
 import yaml
 
 from search.errors import ConfigurationError
+from search.leftovers import no_leftovers
 
 # Trials exchange a few numbers per epoch; images reach them through memory-mapped files.
 OBJECT_STORE_BYTES = 100_000_000
@@ -84,6 +84,7 @@ def connect(
     with ExitStack() as stack:
         if address is None:
             options = _start_options(temporary_folder or _private_folder(stack), cpus)
+            stack.enter_context(no_leftovers())
         else:
             options = {"address": _check_address(address)}
         _enter_environment(starts=address is None)
@@ -91,14 +92,11 @@ def connect(
 
         _read_environment_again()
         stack.callback(ray.shutdown)
-        ending = signal.getsignal(signal.SIGTERM)
         try:
-            ray.init(**options, log_to_driver=False, configure_logging=False)
+            with _own_signals():
+                ray.init(**options, log_to_driver=False, configure_logging=False)
         except Exception as error:
             raise ConfigurationError(_explain(address, error)) from error
-        finally:
-            with suppress(ValueError):  # not in the main thread, where Ray leaves it alone, too
-                signal.signal(signal.SIGTERM, ending)  # Ray's own would end this process without a word
         found = ray.get_runtime_context().gcs_address
         if address == "auto":
             _check_door(found)
@@ -263,6 +261,19 @@ def _read_environment_again() -> None:
     from ray._raylet import Config  # type: ignore[attr-defined]  # missing in Ray's stubs
 
     Config.initialize("")
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray's start would replace what SIGTERM does here, by something that ends this process without a word."""
+    from ray._private import utils
+
+    theirs = utils.set_sigterm_handler
+    utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = theirs
 
 
 def _launcher_description() -> dict[str, Any]:

@@ -38,6 +38,10 @@ class Head:
             )
         return False
 
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._channel.close()
+
     def _answers(self) -> bool:
         import grpc
 

@@ -8,6 +8,7 @@ which has it done again from its own checkpoint. Workers that hang, or whose nod
 import logging
 import tempfile
 from collections.abc import Collection, Mapping
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,10 @@ def run_trials(
     courier = _Courier(source, context, concurrency, Watchdog(silence_seconds))
     scheduler = _Scheduler(courier)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it would say stands in the ledger
-    with tempfile.TemporaryDirectory(prefix="thawline-ray-") as snapshots:  # Ray's view of the run: nobody reads it
+    with (
+        closing(Head(ray.get_runtime_context().gcs_address)) as head,
+        tempfile.TemporaryDirectory(prefix="thawline-ray-") as snapshots,  # Ray's view of the run: nobody reads it
+    ):
         tuner = tune.Tuner(
             tune.with_resources(trial_class, dict(resources)),
             tune_config=tune.TuneConfig(
@@ -68,7 +72,7 @@ def run_trials(
                 storage_path=snapshots,
                 name="study",
                 verbose=0,
-                callbacks=[_Round(courier, scheduler)],
+                callbacks=[_Round(courier, scheduler, head)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # trials keep their own
             ),
         )
@@ -201,10 +205,10 @@ class _Scheduler(FIFOScheduler):
 class _Round(tune.Callback):
     """Looks after the workers, several times a second: who hangs, whose node is drained, whether the head is there."""
 
-    def __init__(self, courier: _Courier, scheduler: _Scheduler):
+    def __init__(self, courier: _Courier, scheduler: _Scheduler, head: Head):
         self._courier = courier
         self._scheduler = scheduler
-        self._head = Head(ray.get_runtime_context().gcs_address)
+        self._head = head
         self._draining: Collection[str] = ()
         self._looked = 0.0
 
