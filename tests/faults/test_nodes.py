@@ -10,12 +10,11 @@ import pytest
 
 from search.cluster import connect
 from search.config import StudyConfig
-from search.events import Asked, EpochReported
 from search.ledger import Ledger
 from search.study import Study
 from search.tune_bridge import run_trials
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(150)]
 
 QUICK_CHECKS = {
     "health_check_initial_delay_ms": 500,
@@ -26,26 +25,35 @@ QUICK_CHECKS = {
 
 
 class Nodes:
-    """A Ray cluster with one node that runs trials; it can be replaced in several ways."""
+    """A Ray cluster whose nodes, one trial each, are lost in several ways; the last one stays."""
 
     def __init__(self):
         from ray.cluster_utils import Cluster
 
+        few = {"object_store_memory": 100_000_000}
         head = {"num_cpus": 0, "include_dashboard": False, "_system_config": QUICK_CHECKS}
-        self.cluster = Cluster(initialize_head=True, head_node_args={**head, "object_store_memory": 100_000_000})
-        self.add()
+        self.cluster = Cluster(initialize_head=True, head_node_args=head | few)
+        self.nodes = [self.cluster.add_node(wait=False, num_cpus=1, **few) for _ in range(5)]
+        self.cluster.wait_for_nodes()
 
-    def add(self):
-        self.node = self.cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
+    def take(self):
+        """The node that a trial is on or is being placed on."""
+        from ray._private.state import actors
+
+        while True:
+            places = {actor["Address"]["NodeID"] for actor in actors().values() if actor["State"] != "DEAD"}
+            for node in self.nodes:
+                if node.node_id in places:
+                    self.nodes.remove(node)
+                    return node
+            time.sleep(0.02)
 
     def lose(self):
-        self.cluster.remove_node(self.node, allow_graceful=False)
-        self.add()
+        self.cluster.remove_node(self.take(), allow_graceful=False)
 
     def tell_to_end(self):
-        [raylet] = self.node.all_processes["raylet"]
+        [raylet] = self.take().all_processes["raylet"]
         os.kill(raylet.process.pid, signal.SIGTERM)
-        self.add()
 
     def drain(self):
         from ray._raylet import GcsClient
@@ -53,14 +61,12 @@ class Nodes:
 
         preemption = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
         in_a_minute = int((time.time() + 60) * 1000)
-        drained, self.drained = self.node, self.node.node_id
-        self.add()
-        GcsClient(address=self.cluster.address).drain_node(drained.node_id, preemption, "by the test", in_a_minute)
+        GcsClient(address=self.cluster.address).drain_node(self.take().node_id, preemption, "a test", in_a_minute)
 
 
 @pytest.fixture(scope="module")
 def study(folder, pretended):
-    """A study of four trials, one after the other; to each belongs a node's end."""
+    """A study of four trials, one after the other; each loses its node in a way of its own."""
     config = StudyConfig.parse(
         {
             "space": {"x": {"type": "float", "low": 0.1, "high": 1.0}},
@@ -69,19 +75,14 @@ def study(folder, pretended):
             "budget": {"trials": 4, "epochs": 8, "retries": 0},
         }
     )
-    context = {"folder": str(folder / "trials"), "fails": False, "epoch_seconds": 0.7, "troubles": {}}
+    context = {"folder": str(folder / "trials"), "fails": False, "epoch_seconds": 0.5, "troubles": {}}
     nodes = Nodes()
+    ends = {(0, 0): nodes.lose, (1, 1): nodes.lose, (2, 1): nodes.tell_to_end, (3, 1): nodes.drain}
 
     def happened(event):
-        match event:
-            case Asked(number=0):
-                threading.Thread(target=nodes.lose).start()
-            case EpochReported(number=1, epoch=1):
-                threading.Thread(target=nodes.lose).start()
-            case EpochReported(number=2, epoch=1):
-                threading.Thread(target=nodes.tell_to_end).start()
-            case EpochReported(number=3, epoch=1):
-                threading.Thread(target=nodes.drain).start()
+        end = ends.pop((getattr(event, "number", None), getattr(event, "epoch", 0)), None)
+        if end:
+            threading.Thread(target=end, daemon=True).start()
 
     try:
         with Ledger(folder / "study.db") as ledger, connect(nodes.cluster.address):
