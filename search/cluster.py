@@ -14,6 +14,7 @@ import yaml
 
 from search.errors import ConfigurationError
 from search.leftovers import no_leftovers
+from search.limits import check_limits
 
 # Trials exchange a few numbers per epoch; images reach them through memory-mapped files.
 OBJECT_STORE_BYTES = 100_000_000
@@ -84,6 +85,7 @@ def connect(
     with ExitStack() as stack:
         if address is None:
             options = _start_options(temporary_folder or _private_folder(stack), cpus)
+            check_limits()
             stack.enter_context(no_leftovers())
         else:
             options = {"address": _check_address(address)}

@@ -9,7 +9,7 @@ from numbers import Real
 from typing import Any
 
 from search.config import StudyConfig
-from search.events import Asked, EpochReported, Failed, Started, TrialKey, Verdict
+from search.events import Asked, EpochReported, Failed, Noted, Started, TrialKey, Verdict
 from search.history import TrialRecord
 from search.ledger import Ledger
 from search.retries import Death, Losses
@@ -167,8 +167,10 @@ class TrialSource(ABC):
         given_up = losses.given_up(self.config.budget.retries)
         if given_up:
             self.fail(key, f"{given_up}, the last time: {death.reason}")
-        else:
-            self._unfinished[key] = self._clock() + losses.wait
+            return
+        facts = {"trial": str(key), "cause": death.cause, "reason": death.reason[:MAX_REASON]}
+        self.ledger.append(Noted("trial_lost", {**facts, "again_after_seconds": losses.wait}))
+        self._unfinished[key] = self._clock() + losses.wait
 
     def _judge(self, trial: TrialRecord, report: Report) -> Decision:
         metric = self.config.objective.metric

@@ -1,7 +1,9 @@
 """What may befall workers of a Ray on one machine: every trouble in one study, each to a trial of its own."""
 
+import os
 from types import SimpleNamespace
 
+import grpc
 import pytest
 
 from search.cluster import connect
@@ -39,14 +41,31 @@ def study(folder, pretended, left_behind):
     with pytest.MonkeyPatch.context() as patch, Ledger(folder / "study.db") as ledger:
         patch.setenv("MARK_OF_THE_TEST", str(folder))
         patch.setenv("TMPDIR", str(folder))
-        with connect(cpus=3, temporary_folder=folder / "ray"):
+        with connect(cpus=3, temporary_folder=folder / "ray") as cluster:
+            answers = [answer(cluster.address, token) for token in (None, "0" * 64, os.environ["RAY_AUTH_TOKEN"])]
             run_trials(Study(config, ledger), pretended.PretendedTrial, context, {"CPU": 1}, 3, 4.0)
         trials = ledger.history.search_trials()
     begun = [
         [line.split() for line in (folder / "trials" / f"{number}.0" / "begun").read_text().splitlines()]
         for number in range(10)
     ]
-    return SimpleNamespace(trials=trials, begun=begun, left=left_behind())
+    told = [path for path in (folder / "ray").rglob("*") if path.is_file() and holds_token(path)]
+    return SimpleNamespace(trials=trials, begun=begun, left=left_behind(), answers=answers, told=told)
+
+
+def answer(address, token):
+    """What the door of Ray says to a caller with this token, as a gRPC status."""
+    metadata = [("authorization", f"Bearer {token}")] if token else []
+    with grpc.insecure_channel(address) as channel:
+        try:
+            channel.unary_unary("/ray.rpc.JobInfoGcsService/GetAllJobInfo")(b"", timeout=10, metadata=metadata)
+        except grpc.RpcError as error:
+            return error.code().name
+    return "OK"
+
+
+def holds_token(path):
+    return os.environ["RAY_AUTH_TOKEN"].encode() in path.read_bytes()
 
 
 def test_f01_a_trial_whose_worker_is_killed_in_mid_epoch_goes_on_with_at_most_one_epoch_done_again(study):
@@ -91,6 +110,14 @@ def test_f05_a_worker_that_is_told_to_end_loses_its_trial_to_another(study):
 def test_f15_children_of_a_killed_worker_that_ignore_sigterm_do_not_outlive_the_search(study):
     assert (study.trials[8].status, study.trials[8].attempts) == ("completed", 2)
     assert study.left == []
+
+
+def test_f50_callers_without_the_token_or_with_another_are_turned_away_and_no_log_has_it(study):
+    without, wrong, right = study.answers
+    assert without == "UNAUTHENTICATED"
+    assert wrong in ("UNAUTHENTICATED", "PERMISSION_DENIED")
+    assert right == "OK"
+    assert study.told == []
 
 
 def test_other_trials_run_as_if_nothing_had_happened(study):
