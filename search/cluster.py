@@ -13,8 +13,9 @@ from typing import Any
 import yaml
 
 from search.errors import ConfigurationError
-from search.leftovers import no_leftovers
+from search.leftovers import end_at_once, no_leftovers, temporary_folder
 from search.limits import check_limits
+from search.nodes import HeadWatch
 
 # Trials exchange a few numbers per epoch; images reach them through memory-mapped files.
 OBJECT_STORE_BYTES = 100_000_000
@@ -66,17 +67,17 @@ def ray_environment() -> dict[str, str]:
 
 
 @contextmanager
-def connect(
-    address: str | None = None, temporary_folder: Path | None = None, cpus: int | None = None
-) -> Iterator[Cluster]:
+def connect(address: str | None = None, folder: Path | None = None, cpus: int | None = None) -> Iterator[Cluster]:
     """Start Ray here, or connect to one that runs; disconnect, and stop what was started, on the way out.
+
+    When the head is lost, this process ends at once, with exit code 1: Ray gives no other way out.
 
     A Ray started here always asks for a token. A running one that does not is refused, unless RAY_AUTH_MODE=disabled
     in the environment says that this is known.
 
     Args:
         address: `auto` or `host:port` of a cluster that this machine is a node of; None starts one.
-        temporary_folder: Where a Ray started here keeps sockets and logs; None: a private one, removed at the end.
+        folder: Where a Ray started here keeps sockets and logs; None: a private one, removed at the end.
         cpus: CPUs a Ray started here may use; None: all of them.
 
     Raises:
@@ -84,7 +85,7 @@ def connect(
     """
     with ExitStack() as stack:
         if address is None:
-            options = _start_options(temporary_folder or _private_folder(stack), cpus)
+            options = _start_options(folder or _private_folder(stack), cpus)
             check_limits()
             stack.enter_context(no_leftovers())
         else:
@@ -93,6 +94,7 @@ def connect(
         import ray
 
         _read_environment_again()
+        head = stack.enter_context(HeadWatch(lost=end_at_once))
         stack.callback(ray.shutdown)
         try:
             with _own_signals():
@@ -100,6 +102,7 @@ def connect(
         except Exception as error:
             raise ConfigurationError(_explain(address, error)) from error
         found = ray.get_runtime_context().gcs_address
+        head.watch(found)
         if address == "auto":
             _check_door(found)
         living = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -199,7 +202,7 @@ def _private_folder(stack: ExitStack) -> Path:
     name = "thawline-"
     if len(os.fsencode(parent)) + len("/") + len(name) + 8 > LONGEST_FOLDER:
         parent = "/tmp"  # noqa: S108 - a private folder in it, because TMPDIR leaves no room for a socket's name
-    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=name, dir=parent, ignore_cleanup_errors=True)))
+    return stack.enter_context(temporary_folder(name, parent))
 
 
 def _start_options(folder: Path, cpus: int | None) -> dict[str, Any]:

@@ -193,14 +193,7 @@ class Session:
             resources = {"CPU": per_trial.cpus, "GPU": per_trial.gpus}
             try:
                 with interruptible():
-                    run_trials(
-                        source,
-                        self._trainable.trial_class,
-                        context,
-                        resources,
-                        concurrency,
-                        self.config.budget.silence_seconds,
-                    )
+                    run_trials(source, self._trainable.trial_class, context, resources, concurrency)
             except Interrupted:
                 self.view.preparing("stopping", 0, 1)
                 raise

@@ -1,57 +1,67 @@
 """The nodes of the connected Ray cluster: whether the head answers, which are being drained, who runs where."""
 
 import os
-from collections.abc import Collection
-from typing import Any
+import threading
+from collections.abc import Callable, Collection
+from typing import Any, Self
 
-HEAD_SECONDS = 20.0  # without an answer; Ray itself would abort this process after 60, with nothing tidied up
+from search.watchdog import AwakeClock
+
+HEAD_SECONDS = 25.0  # without an answer; Ray itself would abort this process after 60, with nothing tidied up
+LOOK_SECONDS = 1.0
 
 
-class HeadLost(BaseException):
-    """The head of the cluster is gone. No Exception, so that Tune does not ask it to clean up."""
+class HeadWatch(threading.Thread):
+    """Asks the head of a cluster now and then whether it is there. Use as a context manager; `watch` starts it.
 
+    A thread, because Ray's own calls, which the main thread is in sooner or later, wait for a lost head without end.
+    """
 
-class Head:
-    """The cluster's head, asked now and then whether it is there."""
+    def __init__(self, lost: Callable[[str], None]):
+        super().__init__(name="head watch", daemon=True)
+        self._lost = lost
+        self._over = threading.Event()
+        self._address = ""
 
-    def __init__(self, address: str):
+    def watch(self, address: str) -> None:
+        """From now on `lost` is called, with a sentence, when nobody answers at `host:port` for `HEAD_SECONDS`."""
+        self._address = address
+        if os.environ.get("RAY_USE_TLS") != "1":  # there is no certificate here to show
+            self.start()
+
+    def run(self) -> None:
         import grpc
 
-        self.address = address
-        self._unheard_since: float | None = None
-        self._channel = grpc.insecure_channel(address)
+        clock = AwakeClock(longest_step=2 * LOOK_SECONDS)
+        heard = clock.read()
+        with grpc.insecure_channel(self._address) as channel:
+            while not self._over.wait(LOOK_SECONDS):
+                now = clock.read()
+                heard = now if _answers(channel) else heard
+                if now - heard >= HEAD_SECONDS:
+                    self._lost(
+                        f"the head of the Ray cluster must answer, but {self._address} has not for {HEAD_SECONDS:.0f} "
+                        "seconds; start the same search on a new cluster: it goes on from what is recorded"
+                    )
+                    return
 
-    def answers(self, now: float) -> bool:
-        """Ask once, for a second at most.
+    def __enter__(self) -> Self:
+        return self
 
-        Raises:
-            HeadLost: when it has not answered for `HEAD_SECONDS`.
-        """
-        if self._answers():
-            self._unheard_since = None
-            return True
-        self._unheard_since = now if self._unheard_since is None else self._unheard_since
-        if now - self._unheard_since >= HEAD_SECONDS:
-            raise HeadLost(
-                f"the head of the Ray cluster must answer, but {self.address} has not for {HEAD_SECONDS:.0f} seconds; "
-                "start the same search on a new cluster: it goes on from what is recorded"
-            )
-        return False
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        if self.is_alive():
+            self.join()
 
-    def close(self) -> None:
-        """Let go of the connection."""
-        self._channel.close()
 
-    def _answers(self) -> bool:
-        import grpc
+def _answers(channel: Any) -> bool:
+    import grpc
 
-        if os.environ.get("RAY_USE_TLS") == "1":  # this channel has no certificate to show
-            return True
-        try:
-            self._channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")(b"", timeout=1)
-        except grpc.RpcError as error:
-            return error.code() is grpc.StatusCode.UNAUTHENTICATED  # it asks for a token, so it is there
-        return True
+    try:
+        channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")(b"", timeout=LOOK_SECONDS)
+    except grpc.RpcError as error:
+        return error.code() is grpc.StatusCode.UNAUTHENTICATED  # it asks for a token, so it is there
+    return True
 
 
 def draining_nodes() -> Collection[str]:

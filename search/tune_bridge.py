@@ -6,22 +6,22 @@ which has it done again from its own checkpoint. Workers that hang, or whose nod
 """
 
 import logging
-import tempfile
-from collections.abc import Collection, Mapping
-from contextlib import closing
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import RayActorError, RayTaskError
 from ray.tune import TuneError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from search.errors import StudyStopped
 from search.events import TrialKey
-from search.nodes import Head, HeadLost, draining_nodes, node_of
+from search.leftovers import temporary_folder
+from search.nodes import draining_nodes, node_of
 from search.retries import Death, read_death
 from search.study import Report, Request, Then, TrialSource
 from search.watchdog import AwakeClock, Watchdog
@@ -36,7 +36,6 @@ def run_trials(
     context: Mapping[str, Any],
     resources: Mapping[str, float],
     concurrency: int,
-    silence_seconds: float | None = None,
 ) -> None:
     """Run what `source` asks for on the connected Ray cluster until it asks no more.
 
@@ -46,18 +45,11 @@ def run_trials(
         context: Plain values that are the same for all trials.
         resources: Ray resources of one trial (`CPU`, `GPU`).
         concurrency: Trials at once.
-        silence_seconds: See `search.watchdog.patience`.
-
-    Raises:
-        StudyStopped: when the cluster's head is lost.
     """
-    courier = _Courier(source, context, concurrency, Watchdog(silence_seconds))
+    courier = _Courier(source, context, concurrency, Watchdog(source.config.budget.silence_seconds))
     scheduler = _Scheduler(courier)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it would say stands in the ledger
-    with (
-        closing(Head(ray.get_runtime_context().gcs_address)) as head,
-        tempfile.TemporaryDirectory(prefix="thawline-ray-") as snapshots,  # Ray's view of the run: nobody reads it
-    ):
+    with temporary_folder("thawline-ray-") as snapshots, _every_death_told():  # Ray's view of the run: nobody reads it
         tuner = tune.Tuner(
             tune.with_resources(trial_class, dict(resources)),
             tune_config=tune.TuneConfig(
@@ -69,10 +61,10 @@ def run_trials(
                 trial_dirname_creator=lambda trial: str(trial.trial_id),
             ),
             run_config=tune.RunConfig(
-                storage_path=snapshots,
+                storage_path=str(snapshots),
                 name="study",
                 verbose=0,
-                callbacks=[_Round(courier, scheduler, head)],
+                callbacks=[_Round(courier, scheduler)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # trials keep their own
             ),
         )
@@ -80,8 +72,6 @@ def run_trials(
             tuner.fit()
         except TuneError as error:  # made of whatever the source raised, a full disk for example
             raise error.__context__ or error from None
-        except HeadLost as lost:
-            raise StudyStopped(str(lost)) from None
 
 
 class _Courier:
@@ -203,12 +193,11 @@ class _Scheduler(FIFOScheduler):
 
 
 class _Round(tune.Callback):
-    """Looks after the workers, several times a second: who hangs, whose node is drained, whether the head is there."""
+    """Looks after the workers, several times a second: who hangs, and whose node is drained."""
 
-    def __init__(self, courier: _Courier, scheduler: _Scheduler, head: Head):
+    def __init__(self, courier: _Courier, scheduler: _Scheduler):
         self._courier = courier
         self._scheduler = scheduler
-        self._head = head
         self._draining: Collection[str] = ()
         self._looked = 0.0
 
@@ -216,19 +205,14 @@ class _Round(tune.Callback):
         workers = self._workers()
         for name, death in self._courier.hanging(workers).items():
             self._end(name, workers[name], death)
-        self._look_at_cluster()
+        now = self._courier.clock.read()
+        if now - self._looked >= LOOK_SECONDS:
+            self._looked, self._draining = now, draining_nodes()
         # Right after a word the trial's checkpoint is whole, and nothing is done twice.
         for name in self._courier.spoke & workers.keys() if self._draining else ():
             if node_of(workers[name]) in self._draining:
                 self._end(name, workers[name], Death("node", "its node is being drained"))
         self._courier.spoke.clear()
-
-    def _look_at_cluster(self) -> None:
-        now = self._courier.clock.read()
-        if now - self._looked >= LOOK_SECONDS:
-            self._looked = now
-            if self._head.answers(now):
-                self._draining = draining_nodes()
 
     def _workers(self) -> dict[str, Any]:
         """The actor of each running trial that has one."""
@@ -243,6 +227,25 @@ class _Round(tune.Callback):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return object, ()
+
+
+@contextmanager
+def _every_death_told() -> Iterator[None]:
+    """Tune knows two kinds of errors of a worker; any other, such as Ray's memory monitor's, would end the search."""
+    from ray.air.execution._internal import actor_manager
+
+    manager_class: Any = actor_manager.RayActorManager
+    theirs = manager_class._actor_task_failed
+
+    def failed(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        known = isinstance(exception, RayActorError | RayTaskError)
+        theirs(manager, tracked_actor_task, exception if known else RayActorError(error_msg=str(exception)))
+
+    manager_class._actor_task_failed = failed
+    try:
+        yield
+    finally:
+        manager_class._actor_task_failed = theirs
 
 
 def _plain(request: Request) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-LONGEST_STEP = 5.0  # seconds that one look can be late; what is more was a pause of the driver, not of its workers
+LONGEST_STEP = 1.0  # seconds between two looks; what is more was a pause of the driver, not of its workers
 FIRST_EPOCH = 6 * 3600.0  # seconds; set-up, tracing and kept features come before it
 LATER_EPOCHS = 600.0  # seconds
 SLOWER = 20.0  # times the slowest epoch so far
@@ -13,15 +13,16 @@ SLOWER = 20.0  # times the slowest epoch so far
 class AwakeClock:
     """Seconds in which this process was awake. A driver that was stopped, or its whole machine, did not listen."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, clock: Callable[[], float] = time.monotonic, longest_step: float = LONGEST_STEP):
         self._clock = clock
+        self._longest = longest_step
         self._last = clock()
         self._awake = 0.0
 
     def read(self) -> float:
-        """Must be called more often than every `LONGEST_STEP` seconds for time to pass in full."""
+        """Must be called more often than the longest step for time to pass in full."""
         now = self._clock()
-        self._awake += min(now - self._last, LONGEST_STEP)
+        self._awake += min(now - self._last, self._longest)
         self._last = now
         return self._awake
 

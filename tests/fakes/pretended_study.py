@@ -142,7 +142,7 @@ class Pretender:
     trial_class = PretendedTrial
 
     def prepare(self, config: Any, largest: Any, folder: Path, progress: Any) -> Prepared:
-        (folder.parent / "preparing.mark").touch()
+        (folder.parent / f"{folder.name}.preparing").touch()
         time.sleep(config.training.preparing_seconds)
         return Prepared({}, {**config.training.model_dump(), "folder": str(folder / "trials")})
 

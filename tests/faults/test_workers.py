@@ -41,9 +41,9 @@ def study(folder, pretended, left_behind):
     with pytest.MonkeyPatch.context() as patch, Ledger(folder / "study.db") as ledger:
         patch.setenv("MARK_OF_THE_TEST", str(folder))
         patch.setenv("TMPDIR", str(folder))
-        with connect(cpus=3, temporary_folder=folder / "ray") as cluster:
+        with connect(cpus=3, folder=folder / "ray") as cluster:
             answers = [answer(cluster.address, token) for token in (None, "0" * 64, os.environ["RAY_AUTH_TOKEN"])]
-            run_trials(Study(config, ledger), pretended.PretendedTrial, context, {"CPU": 1}, 3, 4.0)
+            run_trials(Study(config, ledger), pretended.PretendedTrial, context, {"CPU": 1}, 3)
         trials = ledger.history.search_trials()
     begun = [
         [line.split() for line in (folder / "trials" / f"{number}.0" / "begun").read_text().splitlines()]

@@ -41,7 +41,7 @@ def test_whoever_has_no_worker_is_not_listened_to():
 
 def test_a_clock_that_is_read_seldom_counts_what_was_surely_awake():
     time = SimpleNamespace(now=100.0)
-    clock = AwakeClock(lambda: time.now)
+    clock = AwakeClock(lambda: time.now, longest_step=5.0)
     for step, expected in ((0.0, 0.0), (0.1, 0.1), (5.0, 5.1), (3600.0, 10.1), (1.0, 11.1)):
         time.now += step
         assert clock.read() == pytest.approx(expected)
