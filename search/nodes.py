@@ -30,20 +30,17 @@ class HeadWatch(threading.Thread):
             self.start()
 
     def run(self) -> None:
-        import grpc
-
         clock = AwakeClock(longest_step=2 * LOOK_SECONDS)
         heard = clock.read()
-        with grpc.insecure_channel(self._address) as channel:
-            while not self._over.wait(LOOK_SECONDS):
-                now = clock.read()
-                heard = now if _answers(channel) else heard
-                if now - heard >= HEAD_SECONDS:
-                    self._lost(
-                        f"the head of the Ray cluster must answer, but {self._address} has not for {HEAD_SECONDS:.0f} "
-                        "seconds; start the same search on a new cluster: it goes on from what is recorded"
-                    )
-                    return
+        while not self._over.wait(LOOK_SECONDS):
+            now = clock.read()
+            heard = now if _answers(self._address) else heard
+            if now - heard >= HEAD_SECONDS:
+                self._lost(
+                    f"the head of the Ray cluster must answer, but {self._address} has not for {HEAD_SECONDS:.0f} "
+                    "seconds; start the same search on a new cluster: it goes on from what is recorded"
+                )
+                return
 
     def __enter__(self) -> Self:
         return self
@@ -54,13 +51,14 @@ class HeadWatch(threading.Thread):
             self.join()
 
 
-def _answers(channel: Any) -> bool:
+def _answers(address: str) -> bool:
     import grpc
 
-    try:
-        channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")(b"", timeout=LOOK_SECONDS)
-    except grpc.RpcError as error:
-        return error.code() is grpc.StatusCode.UNAUTHENTICATED  # it asks for a token, so it is there
+    with grpc.insecure_channel(address) as channel:  # anew each time: one that is open when Ray ends says so on stderr
+        try:
+            channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")(b"", timeout=LOOK_SECONDS)
+        except grpc.RpcError as error:
+            return error.code() is grpc.StatusCode.UNAUTHENTICATED  # it asks for a token, so it is there
     return True
 
 

@@ -84,8 +84,8 @@ class Trouble:
     def takes_all_memory(self) -> None:
         taken = []
         while True:
-            taken.append(bytearray(os.urandom(1 << 20) * 50))
-            time.sleep(0.05)
+            taken.append(bytearray(os.urandom(1 << 20) * 100))
+            time.sleep(0.02)
 
 
 class PretendedTrial(tune.Trainable):
