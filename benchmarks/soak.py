@@ -64,6 +64,9 @@ class Soak:
         ledger = StudyPaths(self.folder / "runs" / name).ledger
         return read_history(ledger).search_trials() if ledger.exists() else []
 
+    def epochs(self, name: str) -> int:
+        return sum(len(trial.epochs) for trial in self.trials(name))
+
     def table(self, name: str):
         trials = read_trials(self.folder / "runs" / name)
         return trials.drop(columns=[column for column in trials if column.endswith(OF_THE_CLOCK)])
@@ -74,17 +77,20 @@ class Soak:
 
     def killed(self, name: str, concurrency: int, kills: int) -> int:
         """Kill workers, one at a time, until so many were or the study is over; how many were."""
-        done = 0
+        done = epochs = 0
         with self.driver(name, concurrency) as process:
             while process.poll() is None and done < kills:
-                time.sleep(self.draw.uniform(0.2, 3.0))
+                time.sleep(0.05)
+                if self.epochs(name) <= epochs:  # a start of TensorFlow takes longer than most of what is to be hit
+                    continue
+                time.sleep(self.draw.uniform(0.0, 3.0))
                 running = [trial for trial in self.trials(name) if trial.status == "running"]
                 if not running:
                     continue
                 victim = self.draw.choice(running)
                 with suppress(ProcessLookupError):
                     kill(int(victim.worker.rpartition("/")[2]), signal.SIGKILL)
-                    done += 1
+                    done, epochs = done + 1, self.epochs(name)
                     self._wait_until_again(process, name, victim)
         return done
 

@@ -94,6 +94,7 @@ def connect(address: str | None = None, folder: Path | None = None, cpus: int | 
         import ray
 
         _read_environment_again()
+        stack.enter_context(_raylet_unheard())
         head = stack.enter_context(HeadWatch(lost=end_at_once))
         stack.callback(ray.shutdown)
         try:
@@ -279,6 +280,19 @@ def _own_signals() -> Iterator[None]:
         yield
     finally:
         utils.set_sigterm_handler = theirs
+
+
+@contextmanager
+def _raylet_unheard() -> Iterator[None]:
+    """The node's own words about dead workers go into the middle of what is printed; the ledger has the reasons."""
+    from ray._private import worker
+
+    theirs = worker.print_to_stdstream
+    worker.print_to_stdstream = lambda *data, **how: None
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = theirs
 
 
 def _launcher_description() -> dict[str, Any]:
