@@ -59,6 +59,7 @@ def ray_environment() -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a trial keeps the driver's working directory
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # CUDA_VISIBLE_DEVICES of CPU trials is the trial's own business
+        "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # it prints the errors of futures that nobody asks for any more
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the ledger remembers, not a CSV in every trial folder
         "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints boxes even when it is told to be quiet
         "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own would end the search as if it were done
