@@ -1,8 +1,12 @@
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
+
+from trainable.preparation import WeightsCheck
+from trainable.settings import ModelSettings
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc and prctl are Linux's")
 
@@ -34,3 +38,13 @@ def test_f15_what_a_trial_leaves_behind_is_gone_even_if_it_made_a_session_of_its
         check=True,
     )
     assert told.stdout.split() == ["4", "4", "0", "0"]
+
+
+def test_f10_a_check_of_weights_that_is_interrupted_ends_at_once_with_its_process():
+    check = WeightsCheck(ModelSettings(weights="random"), image_size=32)
+    check._pool.submit(time.sleep, 1000)
+    [process] = check._pool._processes.values()
+    began = time.monotonic()
+    check.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert not process.is_alive()
+    assert time.monotonic() - began < 60
