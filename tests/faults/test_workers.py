@@ -34,7 +34,7 @@ def study(folder, pretended, left_behind):
             "space": {"x": {"type": "float", "low": 0.1, "high": 1.0}},
             "objective": {"metric": "v"},
             "pruner": {"name": "none"},
-            "budget": {"trials": 10, "epochs": 3, "retries": 1, "silence_seconds": 4, "consecutive_failures": 9},
+            "budget": {"trials": 10, "epochs": 3, "retries": 1, "silence_seconds": 6, "consecutive_failures": 9},
         }
     )
     context = {"folder": str(folder / "trials"), "fails": False, "epoch_seconds": 0.3, "troubles": TROUBLES}
