@@ -14,7 +14,7 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune import TuneError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -231,21 +231,32 @@ class _Round(tune.Callback):
 
 @contextmanager
 def _every_death_told() -> Iterator[None]:
-    """Tune knows two kinds of errors of a worker; any other, such as Ray's memory monitor's, would end the search."""
+    """Tune knows two kinds of errors of a worker; any other, such as Ray's memory monitor's, would end the search: when
+    it comes, or when Tune asks a dead worker for its first result.
+    """
     from ray.air.execution._internal import actor_manager
+    from ray.tune.experiment import trial
 
     manager_class: Any = actor_manager.RayActorManager
-    theirs = manager_class._actor_task_failed
+    trial_class: Any = trial.Trial
+    task_failed, first_result = manager_class._actor_task_failed, trial_class._get_default_result_or_future
 
     def failed(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
         known = isinstance(exception, RayActorError | RayTaskError)
-        theirs(manager, tracked_actor_task, exception if known else RayActorError(error_msg=str(exception)))
+        task_failed(manager, tracked_actor_task, exception if known else RayActorError(error_msg=str(exception)))
 
-    manager_class._actor_task_failed = failed
+    def result(asked: Any) -> Any:
+        try:
+            return first_result(asked)
+        except RayError:
+            asked._default_result_or_future = None
+            return None
+
+    manager_class._actor_task_failed, trial_class._get_default_result_or_future = failed, result
     try:
         yield
     finally:
-        manager_class._actor_task_failed = theirs
+        manager_class._actor_task_failed, trial_class._get_default_result_or_future = task_failed, first_result
 
 
 def _plain(request: Request) -> dict[str, Any]:
