@@ -9,7 +9,7 @@ UNFINISHED := .venv/.unfinished
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup quickstart test bench-driver bench-cache docs faults test-fast lint format types check lock clean
+.PHONY: help setup quickstart test bench-driver bench-cache docs faults soak test-fast lint format types check lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,9 @@ faults: $(READY) ## every fault of docs/faults.md, then 200 kills, every cut and
 
 docs: $(READY) ## docs/settings.md, from the code
 	$(BIN)/python -m search.commands.settings_page docs/settings.md
+
+soak: $(READY) ## real trials whose workers are killed at random, 20 times or KILLS=200
+	$(BIN)/python benchmarks/soak.py --kills $(or $(KILLS),20)
 
 test-fast: $(READY) ## the tests that need neither real networks nor Ray
 	$(BIN)/pytest -m "not slow and not ray"

@@ -3,7 +3,6 @@
 import math
 import os
 import secrets
-import signal
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,6 +13,9 @@ from typing import Any
 import yaml
 
 from search.errors import ConfigurationError
+from search.leftovers import end_at_once, no_leftovers, temporary_folder
+from search.limits import check_limits
+from search.nodes import HeadWatch
 
 # Trials exchange a few numbers per epoch; images reach them through memory-mapped files.
 OBJECT_STORE_BYTES = 100_000_000
@@ -57,6 +59,7 @@ def ray_environment() -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a trial keeps the driver's working directory
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # CUDA_VISIBLE_DEVICES of CPU trials is the trial's own business
+        "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # it prints the errors of futures that nobody asks for any more
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the ledger remembers, not a CSV in every trial folder
         "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints boxes even when it is told to be quiet
         "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own would end the search as if it were done
@@ -65,17 +68,17 @@ def ray_environment() -> dict[str, str]:
 
 
 @contextmanager
-def connect(
-    address: str | None = None, temporary_folder: Path | None = None, cpus: int | None = None
-) -> Iterator[Cluster]:
+def connect(address: str | None = None, folder: Path | None = None, cpus: int | None = None) -> Iterator[Cluster]:
     """Start Ray here, or connect to one that runs; disconnect, and stop what was started, on the way out.
+
+    When the head is lost, this process ends at once, with exit code 1: Ray gives no other way out.
 
     A Ray started here always asks for a token. A running one that does not is refused, unless RAY_AUTH_MODE=disabled
     in the environment says that this is known.
 
     Args:
         address: `auto` or `host:port` of a cluster that this machine is a node of; None starts one.
-        temporary_folder: Where a Ray started here keeps sockets and logs; None: a private one, removed at the end.
+        folder: Where a Ray started here keeps sockets and logs; None: a private one, removed at the end.
         cpus: CPUs a Ray started here may use; None: all of them.
 
     Raises:
@@ -83,23 +86,25 @@ def connect(
     """
     with ExitStack() as stack:
         if address is None:
-            options = _start_options(temporary_folder or _private_folder(stack), cpus)
+            options = _start_options(folder or _private_folder(stack), cpus)
+            check_limits()
+            stack.enter_context(no_leftovers())
         else:
             options = {"address": _check_address(address)}
         _enter_environment(starts=address is None)
         import ray
 
         _read_environment_again()
+        stack.enter_context(_raylet_unheard())
+        head = stack.enter_context(HeadWatch(lost=end_at_once))
         stack.callback(ray.shutdown)
-        ending = signal.getsignal(signal.SIGTERM)
         try:
-            ray.init(**options, log_to_driver=False, configure_logging=False)
+            with _own_signals():
+                ray.init(**options, log_to_driver=False, configure_logging=False)
         except Exception as error:
             raise ConfigurationError(_explain(address, error)) from error
-        finally:
-            with suppress(ValueError):  # not in the main thread, where Ray leaves it alone, too
-                signal.signal(signal.SIGTERM, ending)  # Ray's own would end this process without a word
         found = ray.get_runtime_context().gcs_address
+        head.watch(found)
         if address == "auto":
             _check_door(found)
         living = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -199,7 +204,7 @@ def _private_folder(stack: ExitStack) -> Path:
     name = "thawline-"
     if len(os.fsencode(parent)) + len("/") + len(name) + 8 > LONGEST_FOLDER:
         parent = "/tmp"  # noqa: S108 - a private folder in it, because TMPDIR leaves no room for a socket's name
-    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=name, dir=parent, ignore_cleanup_errors=True)))
+    return stack.enter_context(temporary_folder(name, parent))
 
 
 def _start_options(folder: Path, cpus: int | None) -> dict[str, Any]:
@@ -263,6 +268,32 @@ def _read_environment_again() -> None:
     from ray._raylet import Config  # type: ignore[attr-defined]  # missing in Ray's stubs
 
     Config.initialize("")
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray's start would replace what SIGTERM does here, by something that ends this process without a word."""
+    from ray._private import utils
+
+    theirs = utils.set_sigterm_handler
+    utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = theirs
+
+
+@contextmanager
+def _raylet_unheard() -> Iterator[None]:
+    """The node's own words about dead workers go into the middle of what is printed; the ledger has the reasons."""
+    from ray._private import worker
+
+    theirs = worker.print_to_stdstream
+    worker.print_to_stdstream = lambda *data, **how: None
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = theirs
 
 
 def _launcher_description() -> dict[str, Any]:

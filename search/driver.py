@@ -1,5 +1,6 @@
 """Runs a study from its configuration to a full ledger: start, resume, extend, rerun the finalists."""
 
+import logging
 import os
 import platform
 import shutil
@@ -16,7 +17,7 @@ from search.bridges import copied_to_bridges, logging_problems
 from search.config import StudyConfig, to_yaml
 from search.disk import locks_work
 from search.errors import ConfigurationError, StudyStopped
-from search.events import Noted, SessionOpened
+from search.events import Event, Noted, SessionOpened
 from search.history import History
 from search.interruption import Interrupted, interruptible
 from search.ledger import Ledger
@@ -36,6 +37,7 @@ from search.storage_copy import copied, copy_of
 from search.study import Finalists, Study, Then, TrialSource
 from search.whole_file import write_whole
 
+log = logging.getLogger("thawline.driver")
 PACKAGES = ("thawline", "ray", "optuna", "keras", "tensorflow", "numpy", "scikit-learn", "pandas")
 
 
@@ -118,7 +120,7 @@ class Session:
             check_trials_known(self.paths, self.ledger.history, self._accept_loss)
             self._write_study_file()  # after the ledger: where it is, a ledger must be
             retention = Retention(self.paths, self.config, self.ledger.history)
-            self.ledger.listeners += [self.view.happened, retention.happened]
+            self.ledger.listeners += [self._show, retention.happened]
             if place:
                 stack.enter_context(copied(self.ledger, self.paths, place, self.view.say))
             self.view.watch(self.config, self.ledger.history)
@@ -211,6 +213,12 @@ class Session:
         }
         if facts != self.history.note("cluster"):
             self.note("cluster", facts)
+
+    def _show(self, event: Event) -> None:
+        try:
+            self.view.happened(event)
+        except Exception:  # what is shown must not end what is shown
+            log.exception("the view could not show %s", type(event).__name__)
 
     def _write_study_file(self) -> None:
         versions = {name: metadata.version(name) for name in PACKAGES if _installed(name)}

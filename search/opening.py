@@ -22,6 +22,7 @@ CHANGEABLE = (
     "budget.wall_seconds",
     "budget.consecutive_failures",
     "budget.retries",
+    "budget.silence_seconds",
     "resources.",
     "final.",
     "logging.",

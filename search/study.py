@@ -1,22 +1,22 @@
 """What a study does next, and what it makes of a result. Every answer is in the ledger before it is given."""
 
 import math
+import time
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
 from search.config import StudyConfig
-from search.events import Asked, EpochReported, Failed, Started, TrialKey, Verdict
+from search.events import Asked, EpochReported, Failed, Noted, Started, TrialKey, Verdict
 from search.history import TrialRecord
 from search.ledger import Ledger
+from search.retries import Death, Losses
 from search.sampling import Optimizer, derive_seed
 from search.space import Point
 
 MAX_REASON = 2000  # characters; an exception can carry megabytes
-MAX_UNBEGUN = 20  # times that a trial may be lost before a worker took it
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,13 @@ class TrialSource(ABC):
         stopped: Why nothing more is asked although something is missing; None while all is well.
     """
 
-    def __init__(self, config: StudyConfig, ledger: Ledger, unfinished: list[TrialRecord]):
+    def __init__(self, config: StudyConfig, ledger: Ledger, unfinished: list[TrialRecord], clock: Callable[[], float]):
         self.config = config
         self.ledger = ledger
         self.stopped: str | None = None
-        self._unfinished = unfinished
-        self._lost: dict[TrialKey, Counter[bool]] = {}
+        self._clock = clock
+        self._unfinished = {trial.key: clock() for trial in unfinished}  # and when each may run again
+        self._losses: dict[TrialKey, Losses] = {}
         self._failures_in_a_row = 0
 
     @property
@@ -87,14 +88,23 @@ class TrialSource(ABC):
     def _ended(self, trial: TrialRecord) -> None:  # noqa: B027 - most sources need not know
         """Called once, after the end of a trial is durable."""
 
+    @property
+    def resting(self) -> int:
+        """Lost runs whose wait is not over. Each keeps its worker's place: what is new would be asked for without its
+        result.
+        """
+        return 0 if self.stopped else sum(due > self._clock() for due in self._unfinished.values())
+
     def ask(self) -> Request | None:
-        """The next training run: first those an earlier session left unfinished. None: no more, unless a run is
-        lost.
+        """The next training run: first those an earlier session left unfinished, and lost ones whose wait is over.
+        None: no more, unless a run is lost or rests.
         """
         if self.stopped:
             return None
-        if self._unfinished:
-            return self._request(self.ledger.history.trials[self._unfinished.pop(0).key])
+        ready = next((key for key, due in self._unfinished.items() if due <= self._clock()), None)
+        if ready is not None:
+            del self._unfinished[ready]
+            return self._request(self.ledger.history.trials[ready])
         if self._out_of_time() or (asked := self._next()) is None:
             return None
         self.ledger.append(asked)
@@ -144,24 +154,23 @@ class TrialSource(ABC):
             self.ledger.append(Failed(key.number, reason[:MAX_REASON], key.repeat, infeasible, attributes))
             self._close(key)
 
-    def lost(self, key: TrialKey, reason: str, began: bool = True) -> None:
-        """Its worker or node died: the trial is asked for again, until its retries are used up.
+    def lost(self, key: TrialKey, death: Death) -> None:
+        """Its worker or node is gone: the trial is asked for again, after a wait that grows with its losses.
 
-        Args:
-            key: The trial.
-            reason: What is known of the death.
-            began: Whether the worker had taken the trial. If not (the worker made room for a fresh one, or a node died
-                before), that is not charged to the trial, but not endless either.
+        What may be the trial's own doing is counted against its retries; what is not (its node died or is drained,
+        its worker made room for a fresh one) is not, but is not endless either. See `search.retries`.
         """
         trial = self.ledger.history.trials[key]
         if trial.ended:
             return
-        losses = self._lost.setdefault(key, Counter())
-        losses[began] += 1
-        if losses[True] > self.config.budget.retries or losses[False] > MAX_UNBEGUN:
-            self.fail(key, f"its worker died {losses.total()} times, the last time: {reason}")
-        else:
-            self._unfinished.append(trial)
+        losses = self._losses[key] = self._losses.get(key, Losses()).and_now(death.cause, len(trial.epochs))
+        given_up = losses.given_up(self.config.budget.retries)
+        if given_up:
+            self.fail(key, f"{given_up}, the last time: {death.reason}")
+            return
+        facts = {"trial": str(key), "cause": death.cause, "reason": death.reason[:MAX_REASON]}
+        self.ledger.append(Noted("trial_lost", {**facts, "again_after_seconds": losses.wait}))
+        self._unfinished[key] = self._clock() + losses.wait
 
     def _judge(self, trial: TrialRecord, report: Report) -> Decision:
         metric = self.config.objective.metric
@@ -193,9 +202,9 @@ class TrialSource(ABC):
 class Study(TrialSource):
     """The search itself: Optuna proposes and prunes, the ledger remembers."""
 
-    def __init__(self, config: StudyConfig, ledger: Ledger):
+    def __init__(self, config: StudyConfig, ledger: Ledger, clock: Callable[[], float] = time.monotonic):
         trials = ledger.history.search_trials()
-        super().__init__(config, ledger, [trial for trial in trials if not trial.ended])
+        super().__init__(config, ledger, [trial for trial in trials if not trial.ended], clock)
         self._optimizer = Optimizer(config, trials)
 
     @property
@@ -263,8 +272,10 @@ class Then:
 class Finalists(TrialSource):
     """The best configurations once more, on fresh seeds and to the end, so that the winner is not the luckiest."""
 
-    def __init__(self, config: StudyConfig, ledger: Ledger, numbers: list[int]):
-        super().__init__(config, ledger, [trial for trial in ledger.history.reruns() if not trial.ended])
+    def __init__(
+        self, config: StudyConfig, ledger: Ledger, numbers: list[int], clock: Callable[[], float] = time.monotonic
+    ):
+        super().__init__(config, ledger, [trial for trial in ledger.history.reruns() if not trial.ended], clock)
         repeats = range(1, config.final.repeats + 1)
         self.keys = [TrialKey(number, repeat) for repeat in repeats for number in numbers]
 

@@ -2,25 +2,32 @@
 
 What a worker's `step` returns is one of three messages under `MESSAGE`: it started, an epoch ended, or the trial
 failed. Whatever else goes wrong with a trial is its worker's or node's death; then the trial goes back to the source,
-which has it done again from its own checkpoint.
+which has it done again from its own checkpoint. Workers that hang, or whose node is being drained, are ended here.
 """
 
 import logging
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune import TuneError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from search.events import TrialKey
+from search.leftovers import temporary_folder
+from search.nodes import draining_nodes, node_of
+from search.retries import Death, read_death
 from search.study import Report, Request, Then, TrialSource
+from search.watchdog import AwakeClock, Watchdog
 
 MESSAGE = "thawline"  # holds a list of one message, because Tune flattens dictionaries
+LOOK_SECONDS = 2.0  # between looks at the cluster itself
 
 
 def run_trials(
@@ -39,23 +46,25 @@ def run_trials(
         resources: Ray resources of one trial (`CPU`, `GPU`).
         concurrency: Trials at once.
     """
-    courier = _Courier(source, context, concurrency)
+    courier = _Courier(source, context, concurrency, Watchdog(source.config.budget.silence_seconds))
+    scheduler = _Scheduler(courier)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it would say stands in the ledger
-    with tempfile.TemporaryDirectory(prefix="thawline-ray-") as snapshots:  # Ray's view of the run: nobody reads it
+    with temporary_folder("thawline-ray-") as snapshots, _every_death_told():  # Ray's view of the run: nobody reads it
         tuner = tune.Tuner(
             tune.with_resources(trial_class, dict(resources)),
             tune_config=tune.TuneConfig(
                 num_samples=-1,
                 search_alg=_Searcher(courier),
-                scheduler=_Scheduler(courier),
+                scheduler=scheduler,
                 max_concurrent_trials=concurrency,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: str(trial.trial_id),
             ),
             run_config=tune.RunConfig(
-                storage_path=snapshots,
+                storage_path=str(snapshots),
                 name="study",
                 verbose=0,
+                callbacks=[_Round(courier, scheduler)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # trials keep their own
             ),
         )
@@ -68,27 +77,40 @@ def run_trials(
 class _Courier:
     """Knows which of Ray's trials runs which request."""
 
-    def __init__(self, source: TrialSource | Then, context: Mapping[str, Any], concurrency: int):
+    def __init__(
+        self,
+        source: TrialSource | Then,
+        context: Mapping[str, Any],
+        concurrency: int,
+        watchdog: Watchdog | None = None,
+        clock: AwakeClock | None = None,
+    ):
         self.source = source
         self.context = dict(context)
         self.concurrency = concurrency
+        self.watchdog = watchdog or Watchdog()
+        self.clock = clock or AwakeClock()
         self.keys: dict[str, TrialKey] = {}
         self.errors: dict[str, str] = {}
         self.began: set[str] = set()
+        self.ending: dict[str, Death] = {}  # workers that were ended from here, and why
+        self.spoke: set[str] = set()  # since the last round
 
     def next(self, ray_trial: str) -> dict[str, Any] | str | None:
         # A request made before a free worker is there would be made without the results that come meanwhile.
-        if len(self.keys) >= self.concurrency:
+        if len(self.keys) + self.source.resting >= self.concurrency:
             return None
         request = self.source.ask()
         if request is None:
             # A running trial may yet lose its worker and be asked for again.
-            return None if self.keys else Searcher.FINISHED
+            return None if self.keys or self.source.resting else Searcher.FINISHED
         self.keys[ray_trial] = request.key
         return {"study": self.context, "trial": _plain(request)}
 
     def deliver(self, ray_trial: str, message: Mapping[str, Any]) -> str:
         key = self.keys[ray_trial]
+        self.spoke.add(ray_trial)
+        self.watchdog.heard(ray_trial, self.clock.read(), epoch=message["kind"] == "epoch")
         match message["kind"]:
             case "started":
                 self.began.add(ray_trial)
@@ -106,8 +128,17 @@ class _Courier:
     def over(self, ray_trial: str, error: bool) -> None:
         key = self.keys.pop(ray_trial, None)
         if key is not None and error:
-            reason = self.errors.pop(ray_trial, "its worker died")
-            self.source.lost(key, reason, began=ray_trial in self.began)
+            death = read_death(self.errors.pop(ray_trial, ""), ray_trial in self.began)
+            self.source.lost(key, self.ending.pop(ray_trial, death))
+
+    def hanging(self, workers: Collection[str]) -> dict[str, Death]:
+        """Which of the trials that have workers must lose them, because they say nothing any more."""
+        now = self.clock.read()
+        self.watchdog.watch(workers, now)
+        return {
+            name: Death("hung", f"nothing was heard of its worker for {seconds:.0f} seconds")
+            for name, seconds in self.watchdog.hanging(now).items()
+        }
 
     def __reduce__(self) -> tuple[Any, ...]:
         return object, ()  # Tune pickles searcher and scheduler for its snapshots; the ledger is what counts
@@ -138,9 +169,16 @@ class _Searcher(Searcher):
 
 
 class _Scheduler(FIFOScheduler):
+    """Carries results; knows Ray's trial behind each name."""
+
     def __init__(self, courier: _Courier):
         super().__init__()
         self._courier = courier
+        self.trials: dict[str, Any] = {}
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        self.trials = {name: each for name, each in self.trials.items() if name in self._courier.keys}
+        self.trials[trial.trial_id] = trial
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         return self._courier.deliver(trial.trial_id, result[MESSAGE][0])
@@ -148,7 +186,77 @@ class _Scheduler(FIFOScheduler):
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         # Not `trial.get_error()`: it reads a copy that is made later.
         error = Path(trial.error_file).read_text(encoding="utf-8").strip() if trial.error_file else ""
-        self._courier.errors[trial.trial_id] = error.splitlines()[-1] if error else "its worker died"
+        self._courier.errors[trial.trial_id] = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return object, ()
+
+
+class _Round(tune.Callback):
+    """Looks after the workers, several times a second: who hangs, and whose node is drained."""
+
+    def __init__(self, courier: _Courier, scheduler: _Scheduler):
+        self._courier = courier
+        self._scheduler = scheduler
+        self._draining: Collection[str] = ()
+        self._looked = 0.0
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        workers = self._workers()
+        for name, death in self._courier.hanging(workers).items():
+            self._end(name, workers[name], death)
+        now = self._courier.clock.read()
+        if now - self._looked >= LOOK_SECONDS:
+            self._looked, self._draining = now, draining_nodes()
+        # Right after a word the trial's checkpoint is whole, and nothing is done twice.
+        for name in self._courier.spoke & workers.keys() if self._draining else ():
+            if node_of(workers[name]) in self._draining:
+                self._end(name, workers[name], Death("node", "its node is being drained"))
+        self._courier.spoke.clear()
+
+    def _workers(self) -> dict[str, Any]:
+        """The actor of each running trial that has one."""
+        found = {name: self._scheduler.trials.get(name) for name in self._courier.keys}
+        actors = {name: trial.temporary_state.ray_actor for name, trial in found.items() if trial}
+        return {name: actor for name, actor in actors.items() if actor}
+
+    def _end(self, name: str, worker: Any, death: Death) -> None:
+        if name not in self._courier.ending:
+            self._courier.ending[name] = death
+            ray.kill(worker)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return object, ()
+
+
+@contextmanager
+def _every_death_told() -> Iterator[None]:
+    """Tune knows two kinds of errors of a worker; any other, such as Ray's memory monitor's, would end the search: when
+    it comes, or when Tune asks a dead worker for its first result.
+    """
+    from ray.air.execution._internal import actor_manager
+    from ray.tune.experiment import trial
+
+    manager_class: Any = actor_manager.RayActorManager
+    trial_class: Any = trial.Trial
+    task_failed, first_result = manager_class._actor_task_failed, trial_class._get_default_result_or_future
+
+    def failed(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        known = isinstance(exception, RayActorError | RayTaskError)
+        task_failed(manager, tracked_actor_task, exception if known else RayActorError(error_msg=str(exception)))
+
+    def result(asked: Any) -> Any:
+        try:
+            return first_result(asked)
+        except RayError:
+            asked._default_result_or_future = None
+            return None
+
+    manager_class._actor_task_failed, trial_class._get_default_result_or_future = failed, result
+    try:
+        yield
+    finally:
+        manager_class._actor_task_failed, trial_class._get_default_result_or_future = task_failed, first_result
 
 
 def _plain(request: Request) -> dict[str, Any]:

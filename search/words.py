@@ -60,6 +60,9 @@ def note_line(topic: str, facts: Mapping[str, Any]) -> str:
             return f"winner: trial {facts.get('number')}; {facts.get('reason')}"
         case "test_opened":
             return f"test set opened, time {facts.get('times')}"
+        case "trial_lost":
+            wait = facts.get("again_after_seconds") or 0
+            return f"trial {facts.get('trial')} runs again{f' after {wait:.0f} s' * bool(wait)}: {facts.get('reason')}"
     return f"noted {topic}"
 
 

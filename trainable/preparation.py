@@ -163,7 +163,10 @@ class WeightsCheck:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is not None:  # interrupted: TensorFlow's start takes longer than an end may
+            for process in list((self._pool._processes or {}).values()):
+                process.kill()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _check_file(self, path: Path, wanted: str | None) -> None:

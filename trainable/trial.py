@@ -21,6 +21,7 @@ from typing import Any
 from ray import tune
 
 from trainable.checkpoint import Checkpoints
+from trainable.children import adopt_orphans, end_children
 from trainable.devices import apply_devices, plan_devices, visible_gpus
 from trainable.errors import TrialError
 from trainable.hyperparameters import Hyperparameters
@@ -39,9 +40,11 @@ class ImageTrial(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         self._workshop: Workshop | None = None
         self._wear = Wear()
+        adopt_orphans()
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        end_children()
         reason = self._wear.reason(resident_bytes(), fair_share(new_config["study"]["cpus"]))
         if reason:
             log.info("this worker ends, so that a fresh one takes over: %s", reason)
@@ -119,6 +122,7 @@ class ImageTrial(tune.Trainable):
         return training
 
     def cleanup(self) -> None:
+        end_children()
         _log_to(None)
 
 

@@ -173,7 +173,7 @@ def test_a_ray_client_address_is_refused_before_ray_is_imported():
 
 def test_a_folder_too_long_for_a_socket_is_refused(tmp_path):
     folder = tmp_path / ("x" * LONGEST_FOLDER)
-    with pytest.raises(ConfigurationError, match=f"at most {LONGEST_FOLDER} bytes"), connect(temporary_folder=folder):
+    with pytest.raises(ConfigurationError, match=f"at most {LONGEST_FOLDER} bytes"), connect(folder=folder):
         pass
     assert not folder.exists()
 

@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from search.config import StudyConfig
 from search.events import Noted, SessionOpened, TrialKey
 from search.ledger import Ledger, read_history
+from search.retries import Death
 from search.sampling import derive_seed
 from search.study import MAX_REASON, Finalists, Report, Request, Study, Then
 
@@ -392,18 +393,20 @@ def test_nothing_that_comes_after_a_trials_end_changes_it(ledger):
     before = events(ledger)
     study.started(request.key, "late")
     study.fail(request.key, "late")
-    study.lost(request.key, "late")
+    study.lost(request.key, Death("died", "late"))
     assert study.report(request.key, Report(10, {"v": 0.9})) == "complete"
     assert events(ledger) == before
     assert study.ask().key == TrialKey(1)
 
 
 def test_a_lost_trial_is_asked_again_before_new_ones_until_its_retries_are_used_up(ledger):
-    study = Study(config(retries=2), ledger)
+    clock = SimpleNamespace(now=0.0)
+    study = Study(config(retries=2), ledger, lambda: clock.now)
     lost, other = study.ask(), study.ask()
     report(study, lost, 0.5)
     for _ in range(2):
-        study.lost(lost.key, "node died")
+        study.lost(lost.key, Death("died", "killed"))
+        clock.now += 100
         again = study.ask()
         assert (again.key, again.parameters, again.seed, again.epochs_reported) == (
             *[lost.key, lost.parameters],
@@ -411,18 +414,18 @@ def test_a_lost_trial_is_asked_again_before_new_ones_until_its_retries_are_used_
             1,
         )
     assert study.ask().key == TrialKey(2)
-    study.lost(lost.key, "node died again")
+    study.lost(lost.key, Death("died", "killed again"))
     trial = ledger.history.trials[lost.key]
-    assert (trial.status, trial.reason) == ("failed", "its worker died 3 times, the last time: node died again")
+    assert (trial.status, trial.reason) == ("failed", "its worker died 3 times, the last time: killed again")
     assert optuna_trials(study)[0].state == TrialState.FAIL
-    study.lost(other.key, "first time")
+    study.lost(other.key, Death("died", "first time"))
     assert study.ask().key == other.key
 
 
 def test_without_retries_the_first_loss_is_a_failure(ledger):
     study = Study(config(retries=0), ledger)
     request = study.ask()
-    study.lost(request.key, "gone")
+    study.lost(request.key, Death("died", "gone"))
     assert ledger.history.trials[request.key].status == "failed"
     assert study.ask().key == TrialKey(1)
 
@@ -575,7 +578,7 @@ def test_what_follows_is_asked_only_when_everything_before_has_ended(ledger):
     for request in requests[:2]:
         report(source, request, 0.5, last=True)
     assert source.ask() is None
-    source.lost(requests[2].key, "died")
+    source.lost(requests[2].key, Death("died", "killed"))
     assert source.ask().key == requests[2].key
     assert made == []
     report(source, requests[2], 0.5, last=True)
@@ -651,12 +654,15 @@ def test_what_does_not_fit_is_still_known_when_the_study_is_opened_again(tmp_pat
         assert again.ask().parameters == expected
 
 
-def test_a_trial_lost_before_a_worker_took_it_is_not_charged_but_not_endless_either(ledger):
-    study = Study(config(retries=0), ledger)
+def test_losses_that_are_nobodys_fault_are_not_charged_but_not_endless_either(ledger):
+    clock = SimpleNamespace(now=0.0)
+    study = Study(config(retries=0), ledger, lambda: clock.now)
     request = study.ask()
     for _ in range(20):
-        study.lost(request.key, "its worker made room", began=False)
+        study.lost(request.key, Death("made_room", "its worker made room"))
+        clock.now += 60
         assert study.ask().key == request.key
-    study.lost(request.key, "its worker made room", began=False)
+    study.lost(request.key, Death("made_room", "its worker made room"))
     [trial] = ledger.history.search_trials()
-    assert (trial.status, trial.reason) == ("failed", "its worker died 21 times, the last time: its worker made room")
+    reason = "it lost its worker 21 times without a new epoch, the last time: its worker made room"
+    assert (trial.status, trial.reason) == ("failed", reason)

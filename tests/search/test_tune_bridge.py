@@ -12,6 +12,7 @@ from search.config import StudyConfig
 from search.errors import LedgerError
 from search.events import TrialKey
 from search.ledger import Ledger
+from search.retries import Death
 from search.study import Report, Request, Study
 from search.tune_bridge import Searcher, TrialScheduler, run_trials
 
@@ -24,6 +25,8 @@ def test_workers_and_driver_agree_where_messages_are():
 
 class Script:
     """A source that hands out what it was given and writes down what it hears."""
+
+    resting = 0
 
     def __init__(self, *answers):
         self.answers = list(answers)
@@ -42,8 +45,8 @@ class Script:
     def fail(self, key, reason, infeasible):
         self.heard.append(("fail", key, reason, infeasible))
 
-    def lost(self, key, reason, began):
-        self.heard.append(("lost", key, reason, began))
+    def lost(self, key, death):
+        self.heard.append(("lost", key, death))
 
 
 def request(number, repeat=0, reported=0):
@@ -110,7 +113,10 @@ def test_a_trial_is_lost_only_when_its_worker_died_and_only_once():
     courier.over("a", error=False)
     for name in "bbc":
         courier.over(name, error=True)
-    assert source.heard[1:] == [("lost", (1, 0), "killed", True), ("lost", (2, 0), "its worker died", False)]
+    assert source.heard[1:] == [
+        ("lost", (1, 0), Death("died", "killed")),
+        ("lost", (2, 0), Death("made_room", "its worker died")),
+    ]
 
 
 def test_tune_may_pickle_what_it_holds_without_taking_the_ledger_along(tmp_path):
