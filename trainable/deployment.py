@@ -284,6 +284,20 @@ def _write_onnx(model: Any, path: Path) -> None:
         warnings.simplefilter("ignore")  # tf2onnx speaks NumPy 1
         model(keras.ops.zeros((1, *model.input_shape[1:])))  # Keras wants a model that has been called
         model.export(path, format="onnx", verbose=False)
+    _drop_unused_inputs(path)
+
+
+def _drop_unused_inputs(path: Path) -> None:
+    """tf2onnx 1.17 leaves constants that it folded away among the graph's inputs (VGG16's mean colour)."""
+    import onnx  # type: ignore[import-untyped, unused-ignore] # as its stubs change
+
+    model = onnx.load(path)
+    used = {name for node in model.graph.node for name in node.input}
+    unused = [value for value in model.graph.input if value.name not in used]
+    for value in unused:
+        model.graph.input.remove(value)
+    if unused:
+        onnx.save(model, path)
 
 
 def _open_onnx(path: Path) -> Opened:

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from trainable.dataset import build_arrays
-from trainable.deployment import FORMATS, Opened, check_request, deploy, images_to_compare, largest_distance
+from trainable.deployment import (
+    FORMATS,
+    Opened,
+    _drop_unused_inputs,
+    check_request,
+    deploy,
+    images_to_compare,
+    largest_distance,
+)
 from trainable.errors import DeploymentError, InputError
 from trainable.inspection import inspect_images
 from trainable.predict import Classifier, Description
@@ -154,6 +162,18 @@ def test_an_exported_model_gives_the_same_probabilities_and_says_how_to_use_it(r
 
 
 @pytest.mark.slow
+def test_an_onnx_graph_keeps_the_inputs_that_something_is_made_of(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    image, constant, answer = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in ("image", "mean", "answer")
+    )
+    node = onnx.helper.make_node("Neg", ["image"], ["answer"])
+    graph = onnx.helper.make_graph([node], "graph", [image, constant], [answer])
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "model.onnx")
+    _drop_unused_inputs(tmp_path / "model.onnx")
+    assert [value.name for value in onnx.load(tmp_path / "model.onnx").graph.input] == ["image"]
+
+
 def test_an_exported_keras_model_is_one_that_predicts(run, tmp_path):
     done = deploy(run / "final", FORMATS["keras"], tmp_path / "lungs.keras", run)
     images = np.full((2, SIZE, SIZE, 1), 99, np.uint8)
