@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 
-from analysis.report import write_report
+from analysis.report import write_comparison, write_report
+from analysis.report.run import read_run
 from tests.fakes.drawn_study import Drawing, draw_run
 
 pytestmark = pytest.mark.slow
@@ -269,6 +270,14 @@ def test_a_study_that_has_barely_begun_makes_a_page_without_complaints(chrome, t
     show(chrome, write_report(draw_run(tmp_path / "begun", begun)))
     assert [entry for entry in chrome.get_log("browser") if entry["level"] in ("WARNING", "SEVERE")] == []
     assert "Too few trials to tell" in chrome.find_element("id", "importance").text
+
+
+def test_a_comparison_is_drawn_without_complaints_and_fits_a_phone(chrome, report, tmp_path):
+    runs = [read_run(report.parent, {}), read_run(draw_run(tmp_path / "other", Drawing(trials=12, seed=1)), {})]
+    show(chrome, write_comparison(runs, tmp_path / "comparison.html"), width=390)
+    assert [entry for entry in chrome.get_log("browser") if entry["level"] in ("WARNING", "SEVERE")] == []
+    assert chrome.execute_script("return document.querySelectorAll('.drawing svg.main-svg').length") >= 6
+    assert chrome.execute_script("return document.documentElement.scrollWidth") == 390
 
 
 def test_without_chromium_the_tests_are_skipped_with_the_reason(monkeypatch):
