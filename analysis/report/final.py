@@ -70,18 +70,19 @@ def _plots(evaluation: Evaluation) -> list[Block]:
     test, metrics = evaluation.test, evaluation.metrics
     curves = roc_curves(test, evaluation.positive_class)
     area = "AUC" if len(curves) == 1 else "macro AUC"
-    calibration = f"Reliability: expected calibration error {stated(metrics['expected_calibration_error'])}"
-    plots: list[Block] = [
-        Plot("Actual against predicted class", draw_confusion(confusion(test)), half=True),
-        Plot(f"ROC: {area} {stated(metrics['auc'])}", draw_roc(curves, metrics), half=True),
-        Plot(calibration, draw_reliability(reliability(test)), half=True),
-    ]
-    plots += [
+    error = stated(metrics["expected_calibration_error"])
+    trained = [
         Plot(f"{name.capitalize()} of the final training", draw_training(curve, evaluation.best_epoch), half=True)
         for name in ("loss", "accuracy")
         if len((curve := training_curve(evaluation.history, name)).epochs)
     ]
-    return [*plots, _mistakes(evaluation)]
+    return [
+        Plot("Actual against predicted class", draw_confusion(confusion(test)), half=True),
+        Plot(f"ROC: {area} {stated(metrics['auc'])}", draw_roc(curves, metrics), half=True),
+        *trained,
+        Plot(f"Reliability: expected calibration error {error}", draw_reliability(reliability(test))),
+        _mistakes(evaluation),
+    ]
 
 
 def _mistakes(evaluation: Evaluation) -> Table:
