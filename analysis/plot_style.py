@@ -36,6 +36,10 @@ DARK = {
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
 LONGEST_LABEL = 40
+NUMBER = ".4~g"
+"""How hover texts show a value."""
+MANY = 150
+"""Above so many marks each is drawn smaller and fainter."""
 
 _AXIS: Any = {
     "gridcolor": FAINT,
@@ -73,3 +77,18 @@ def plain(text: object, longest: int = LONGEST_LABEL) -> str:
     """Text for a label, one line, at most so long, in which Plotly finds none of the HTML that it would obey."""
     line = "".join(character if character.isprintable() else " " for character in str(text)).strip()
     return html.escape(line if len(line) <= longest else line[: longest - 1] + "…", quote=False)
+
+
+def dot(count: int) -> dict[str, Any]:
+    """The mark of one of so many results."""
+    return {"color": QUIET, **({"size": 6, "opacity": 0.75} if count <= MANY else {"size": 4, "opacity": 0.3})}
+
+
+def hover(what: str) -> str:
+    """Of a row: its name, what the mark is, its value."""
+    return f"%{{y}}, {what}: %{{x:{NUMBER}}}<extra></extra>"
+
+
+def hover_point() -> str:
+    """Of a mark: its height and place."""
+    return f"%{{y:{NUMBER}}} at %{{x:{NUMBER}}}<extra></extra>"

@@ -3,11 +3,11 @@
 import math
 from typing import Any
 
-from analysis.plots import draw_finalists
 from analysis.report.page import Block, Facts, Plot, Section, Table, Warnings
 from analysis.report.run import Run
 from analysis.report.wording import count, duration, listed, number, plus_minus, recipe, score, share, words
 from analysis.selection import lead
+from analysis.space_plots import draw_finalists
 from search.events import TrialKey
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from analysis.convergence import Curve, best_by_trial, best_by_worker_second, last_improvement
-from analysis.plots import draw_convergence, draw_learning_curves, draw_prospects, draw_shares, draw_timeline
+from analysis.course_plots import draw_convergence, draw_learning_curves, draw_prospects, draw_shares, draw_timeline
 from analysis.pruning import Prospect, prospects, savings
 from analysis.report.page import Block, Cell, LiveTable, Plot, Section, Table
 from analysis.report.run import Run

@@ -7,10 +7,10 @@ import optuna
 from optuna.visualization import plot_edf
 
 from analysis.contrast import Contrast, Outcome, contrast, outcome
+from analysis.contrast_plots import draw_comparisons, draw_convergences, draw_distributions, draw_intervals
 from analysis.convergence import Curve, best_by_trial, best_by_worker_second
 from analysis.depth import compare_at_epoch
 from analysis.evaluation import stated
-from analysis.plots import draw_comparisons, draw_convergences, draw_distributions, draw_intervals
 from analysis.report.page import Block, Page, Plot, Section, Table, Warnings
 from analysis.report.run import Run, read_scores
 from analysis.report.space import DEPTH

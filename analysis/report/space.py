@@ -15,11 +15,11 @@ from analysis.depth import (
 )
 from analysis.importance import ENOUGH, Importance, importances
 from analysis.interaction import Interaction, interact
-from analysis.plots import draw_comparison, draw_importances, draw_interaction, draw_parallel_coordinates
 from analysis.report.page import Block, Plot, Section, Table
 from analysis.report.run import Run
 from analysis.report.wording import count, duration, interval, listed, number, score, share, words
 from analysis.selection import LIMITS, edges, place
+from analysis.space_plots import draw_comparison, draw_importances, draw_interaction, draw_parallel_coordinates
 from search.optuna_terms import as_if_completed
 from search.space import Choice, FloatRange, IntRange
 

@@ -1,7 +1,7 @@
 import re
 from pathlib import Path
 
-from analysis import evaluation_plots, plot_style, plots
+from analysis import contrast_plots, course_plots, evaluation_plots, plot_style, space_plots
 from analysis.plot_style import DARK, PALETTE, SCALE, STATUS, canvas, plain
 
 
@@ -13,7 +13,7 @@ def test_text_for_labels_is_one_line_of_bounded_length_without_tags():
 
 def test_every_colour_has_a_partner_on_dark_pages():
     used = {*PALETTE, *SCALE, *STATUS.values()}
-    for module in (plot_style, plots, evaluation_plots):
+    for module in (plot_style, space_plots, course_plots, contrast_plots, evaluation_plots):
         used |= set(re.findall(r'"(#[0-9A-Fa-f]{6})"', Path(module.__file__).read_text(encoding="utf-8")))
     assert used - set(DARK) - set(DARK.values()) == set()
     assert not set(DARK) & set(DARK.values())
