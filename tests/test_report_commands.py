@@ -89,3 +89,13 @@ def test_compare_refuses_before_it_reads_anything(thawline, tmp_path, runs, prob
     assert problem in err
     assert ("lost: must be" in err) == ("lost" in runs)
     assert not (tmp_path / "comparison.html").exists()
+
+
+def test_compare_shows_nothing_that_a_terminal_cannot(thawline, tmp_path):
+    draw_run(tmp_path / "runs" / "first", Drawing(trials=300, evaluated=False))
+    draw_run(tmp_path / "runs" / "second")
+    _, out, _ = thawline("compare", "first", "second")
+    assert "\\u" not in out
+    assert "\\x" not in out
+    epochs = next(line.split() for line in out.splitlines() if line.strip().startswith("epochs"))
+    assert int(epochs[1]) > 1000

@@ -7,7 +7,6 @@ from typing import Any
 from search.space import Point
 
 NONE = "–"
-NARROW = "\u202f"  # a narrow space at which no line is broken
 _NAMES = {"auc": "AUC", "f1": "F1", "brier": "Brier score"}
 
 
@@ -18,7 +17,7 @@ def number(value: Any) -> str:
     if isinstance(value, bool | str):
         return str(value)
     if isinstance(value, int) or float(value).is_integer():
-        return f"{value:,.0f}".replace(",", NARROW) if abs(value) < 1e15 else f"{value:.3g}"
+        return f"{value:.0f}" if abs(value) < 1e15 else f"{value:.3g}"
     if abs(value) >= 1e-3:
         return f"{value:.4g}"
     mantissa, exponent = f"{value:.2e}".split("e")
@@ -46,7 +45,7 @@ def share(value: float) -> str:
     """`42 %`; two significant digits below one percent."""
     if math.isnan(value):
         return NONE
-    return f"{100 * value:.0f}{NARROW}%" if value >= 0.01 or value == 0 else f"{100 * value:.2g}{NARROW}%"
+    return f"{100 * value:.0f} %" if value >= 0.01 or value == 0 else f"{100 * value:.2g} %"
 
 
 def duration(seconds: float) -> str:

@@ -144,7 +144,7 @@ def test_a_best_value_at_an_end_is_told_and_a_limit_is_no_end(tmp_path):
 
 def test_convergence_names_the_trial_that_brought_the_best(tmp_path):
     found = study(tmp_path, *completed(0, 0.5), *completed(1, 0.9), *completed(2, 0.6))
-    assert told(course.convergence(found)).startswith("The best value, 0.900, came from trial 1, after 67\u202f% of")
+    assert told(course.convergence(found)).startswith("The best value, 0.900, came from trial 1, after 67 % of")
     assert told(course.convergence(found)).endswith("The 1 trial after it brought nothing better.")
 
 
