@@ -75,7 +75,7 @@ def depth(run: Run) -> Section:
         compared = compare_at_train_seconds(run.trials, run.config.objective, fair, DEPTH)
         findings.append(_leading_depth(run, compared, f"Within {duration(fair)} of training"))
     note = (
-        "A dot is a trial, a diamond the mean of a depth with the 95 % interval of that mean (Student's t); a depth "
+        "A dot is a trial, a bar the mean of a depth with the 95 % interval of that mean (Student's t); a depth "
         "with one trial has none. Where trials had been pruned before, those left are the better ones, so their means "
         "flatter depths at which many were pruned. Other hyperparameters vary too, which widens the intervals; those "
         "of two or three trials may leave the picture, and even the range of the score."
