@@ -36,7 +36,6 @@ def test_report_knows_where_the_backbone_ends(thawline, tmp_path, unit, told):
     only = {"freeze_depth": {"type": "int", "low": 4, "high": 5}}
     settings = {"space": only, "model": {"architecture": "resnet50", "freeze_unit": unit}}
     root = draw_run(tmp_path / "runs" / "deep", Drawing(evaluated=False, settings=settings))
-    (root / "study.db").unlink()
     events = [
         SessionOpened("host", 1),
         Asked(0, {"freeze_depth": 5}, 0),

@@ -3,9 +3,7 @@
 import csv
 import json
 import random
-import sqlite3
 from collections.abc import Iterable
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,11 @@ from typing import Any
 import numpy as np
 
 from search.config import StudyConfig, to_yaml
+from search.database import create
+from search.entries import Entry
 from search.events import Asked, EpochReported, Event, Failed, Noted, SessionOpened, Started, to_json
-from search.ledger import Ledger, _checksum
+from search.journal import write_journal
+from search.recovery import journal_of
 
 SPACE = {
     "learning_rate": {"type": "float", "low": 1e-5, "high": 1e-2, "log": True},
@@ -72,14 +73,13 @@ def draw_run(root: Path, drawing: Drawing | None = None) -> Path:
 
 
 def write_events(path: Path, events: Iterable[tuple[float, Event]]) -> None:
-    """A ledger of these events, each at its seconds of the session, in one transaction."""
-    Ledger(path).close()
-    with closing(sqlite3.connect(path)) as database, database:
-        for elapsed, event in events:
-            body = to_json(event)
-            at = float(elapsed)
-            row = (0.0, at, event.kind, body, _checksum(at, event.kind, body))
-            database.execute("INSERT INTO events (at, elapsed, kind, body, checksum) VALUES (?, ?, ?, ?, ?)", row)
+    """A ledger of these events, in place of any that is there, each at its seconds of the session."""
+    entries = [
+        Entry(number, 0.0, float(elapsed), event.kind, to_json(event))
+        for number, (elapsed, event) in enumerate(events, start=1)
+    ]
+    create(path, entries)
+    write_journal(journal_of(path), entries)
 
 
 def _events(drawing: Drawing) -> list[tuple[float, Event]]:

@@ -47,7 +47,6 @@ def told(section):
 def study(tmp_path, *events, **settings):
     """A run with these events, each a second after the one before."""
     root = draw_run(tmp_path / "study", replace(BEGUN, settings=settings))
-    (root / "study.db").unlink()
     write_events(root / "study.db", enumerate([SessionOpened("host", 1), *events]))
     return read_run(root, {})
 
