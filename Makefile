@@ -9,10 +9,11 @@ UNFINISHED := .venv/.unfinished
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup quickstart test bench-driver bench-cache docs faults soak test-fast lint format types check lock clean
+.PHONY: help setup quickstart test browser bench-driver bench-cache bench-report docs faults soak test-fast lint format \
+	types check lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## install everything into .venv (0.8 GB to download, 3 GB on disk; about two minutes, once)
 	@echo "ready: make quickstart, make test, or .venv/bin/thawline --help"
@@ -20,14 +21,27 @@ setup: $(READY) ## install everything into .venv (0.8 GB to download, 3 GB on di
 quickstart: $(READY) ## a whole study on made-up images, from search to report
 	$(BIN)/thawline quickstart
 
-test: $(READY) ## every test, those with real networks and Ray too
+test: $(READY) browser ## every test, those with real networks and Ray too
 	$(BIN)/pytest
+
+# The report is looked at in a real Chromium. Where it is there, this costs nothing; where it can't be had, those tests skip.
+browser:
+	@if { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null 2>&1 \
+		&& command -v chromedriver >/dev/null 2>&1; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+		echo "==> chromium and its driver, to look at the report in"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
+			chromium chromium-driver >/dev/null; } || echo "    could not be installed: the browser tests skip"; \
+	else echo "make: no chromium and chromedriver here, and only root can install them with apt-get: the browser tests skip"; fi
 
 bench-driver: $(READY) ## what a trial costs beside its training, against stock Ray Tune
 	$(BIN)/python benchmarks/driver.py
 
 bench-cache: $(READY) ## epoch time by freeze depth, with and without kept features
 	$(BIN)/python benchmarks/cache.py
+
+bench-report: $(READY) ## seconds and megabytes of a report, up to 1,000 trials
+	$(BIN)/python benchmarks/report.py
 
 faults: $(READY) ## every fault of docs/faults.md, then 200 kills, every cut and every failing write, with figures
 	$(BIN)/pytest tests/faults

@@ -49,6 +49,15 @@ def best_by_worker_second(trials: Iterable[TrialRecord], objective: Objective) -
     return _curve(np.cumsum([held for _, held, _ in points]), [value for *_, value in points], objective)
 
 
+def last_improvement(curve: Curve) -> int | None:
+    """Position of the point at which `best` last got better, the first value included; None without a value."""
+    known = np.flatnonzero(~np.isnan(curve.best))
+    if not len(known):
+        return None
+    changed = known[1:][np.diff(curve.best[known]) != 0]
+    return int(changed[-1] if len(changed) else known[0])
+
+
 def _held(trial: TrialRecord, objective: Objective) -> list[tuple[float, float, float]]:
     """When, seconds since the point before, value: of each epoch, and of a failure after the last one."""
     marks = [(e.at, _value(e.metrics, objective)) for e in trial.epochs]

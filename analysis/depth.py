@@ -1,8 +1,10 @@
 """Objective against freeze depth, or another number of which few values were tried, at equal epochs and equal time."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from statistics import median_low
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +66,46 @@ def compare_at_train_seconds(
     return _compare([_within(trial, seconds) for trial in trials], objective, name)
 
 
+def seconds_of_first_epochs(trials: Iterable[TrialRecord]) -> float | None:
+    """Training seconds within which every trial ended its first epoch, so that nobody is missing; None without any."""
+    firsts = [trial.epochs[0].seconds.get("train", 0.0) for trial in trials if trial.epochs]
+    return max(firsts, default=None) or None
+
+
+def seconds_of_completed(trials: Iterable[TrialRecord]) -> float | None:
+    """Training seconds of the median completed trial (the lower of two middle ones); None without any."""
+    totals = [sum(e.seconds.get("train", 0.0) for e in trial.epochs) for trial in trials if trial.status == "completed"]
+    return median_low(totals) or None if totals else None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a setting takes.
+
+    Attributes:
+        trainable_share: Of the weights, in [0, 1]; NaN when not reported.
+        epoch_seconds: Of training, the median over all epochs at this setting; a trial's first epoch is left out where
+            it has others, because graphs are made in it. NaN when not measured.
+    """
+
+    trainable_share: float
+    epoch_seconds: float
+
+
+def costs(trials: Iterable[TrialRecord], name: str = "freeze_depth") -> dict[float, Cost]:
+    """What each setting takes, by rising setting; trials without epochs or the hyperparameter are left out."""
+    seconds, shares = defaultdict[float, list[float]](list), dict[float, float]()
+    for trial in trials:
+        if trial.epochs and name in trial.parameters:
+            setting = float(trial.parameters[name])
+            shares[setting] = trial.epochs[-1].metrics.get("trainable_share", np.nan)
+            seconds[setting] += [e.seconds["train"] for e in trial.epochs[1:] or trial.epochs if "train" in e.seconds]
+    return {
+        setting: Cost(shares[setting], float(np.median(seconds[setting])) if seconds[setting] else np.nan)
+        for setting in sorted(shares)
+    }
+
+
 def _within(trial: TrialRecord, seconds: float) -> TrialRecord:
     used = accumulate(e.seconds.get("train", 0.0) for e in trial.epochs)
     return replace(trial, epochs=tuple(e for e, spent in zip(trial.epochs, used, strict=True) if spent <= seconds))
@@ -90,3 +132,16 @@ def _half_width(values: Floats) -> float:
     if len(values) < 2:
         return float("nan")
     return float(stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def leading(comparison: Comparison, objective: Objective) -> tuple[int, list[float]] | None:
+    """Position of the setting with the best mean among those with an interval, and the settings that it does not leave
+    behind: whose intervals reach into its own, or that have none. None where no setting has two trials.
+    """
+    known = np.flatnonzero(comparison.count > 1)
+    if not len(known):
+        return None
+    sign = 1 if objective.direction == "maximize" else -1
+    first = int(known[np.argmax(sign * comparison.mean[known])])
+    apart = (comparison.low > comparison.high[first]) | (comparison.high < comparison.low[first])
+    return first, [float(setting) for setting in comparison.settings[~apart] if setting != comparison.settings[first]]

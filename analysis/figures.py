@@ -25,10 +25,8 @@ from analysis.evaluation import (
     stated,
     training_curve,
 )
+from analysis.plot_style import BLUE, ORANGE, PALETTE
 
-# Okabe and Ito 2008: told apart with any colour vision.
-PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
-BLUE, ORANGE = PALETTE[:2]
 INK, QUIET, FAINT = "#333333", "#767676", "#E4E4E4"
 
 STYLE: Any = {

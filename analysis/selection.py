@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from search.config import Objective, StudyConfig
@@ -43,8 +43,12 @@ class Winner:
 
 
 @dataclass(frozen=True)
-class _Finalist:
-    """A trial and its completed reruns, in the order of the epochs at which they were best, with their values."""
+class Finalist:
+    """A trial and its completed reruns, in the order of the epochs at which they were best, with their values.
+
+    Attributes:
+        failed: Reruns that failed.
+    """
 
     trial: TrialRecord
     reruns: list[TrialRecord]
@@ -106,11 +110,37 @@ def choose_winner(history: History, config: StudyConfig) -> Winner:
         raise ConfigurationError(
             f"a winner needs a completed or pruned trial with a value of {objective.metric}, but there is none"
         )
-    tested = [each for trial in ranked if (each := _finalist(history, trial, objective)).values]
+    tested = rank_finalists(history, objective)
     if not tested:
-        return _winner(_Finalist(ranked[0], [], [], 0), objective, _best_of_search(ranked, objective))
-    tested.sort(key=lambda each: (each.failed, _loss(each.mean, objective), *_cost(each.trial)))
+        return _winner(Finalist(ranked[0], [], [], 0), objective, _best_of_search(ranked, objective))
     return _winner(tested[0], objective, _best_of_finalists(tested, ranked[0], objective))
+
+
+def rank_finalists(history: History, objective: Objective) -> list[Finalist]:
+    """Those with a completed rerun, the winner first: fewest failed reruns, then best mean, then as in `rank`."""
+    ranked = finalists(history.search_trials(), objective, len(history.trials))
+    tested = [each for trial in ranked if (each := _finalist(history, trial, objective)).values]
+    return sorted(tested, key=lambda each: (each.failed, _loss(each.mean, objective), *_cost(each.trial)))
+
+
+def lead(finalists: Sequence[Finalist], objective: Objective) -> tuple[float, float] | None:
+    """By how much the first finalist's mean beats the second's, and the standard error of that difference.
+
+    None with fewer than two finalists; the error is NaN where one of them has fewer than two reruns.
+    """
+    if len(finalists) < 2:
+        return None
+    first, second = finalists[:2]
+    difference = _loss(second.mean, objective) - _loss(first.mean, objective)
+    return difference, math.hypot(first.standard_error, second.standard_error)
+
+
+def place(parameter: FloatRange | IntRange, value: float) -> float:
+    """Where a value lies in its range: 0 at the low end, 1 at the high end; in the logarithm on a log scale."""
+    low, high = parameter.low, parameter.high
+    if parameter.log:
+        low, high, value = math.log(low), math.log(high), math.log(value)
+    return (value - low) / (high - low)
 
 
 def learning_rates(trial: TrialRecord, epochs: int) -> list[float]:
@@ -135,7 +165,7 @@ def edges(space: Space, point: Mapping[str, object], limits: Mapping[str, tuple[
         if isinstance(parameter, Choice) or not isinstance(value, int | float) or parameter.low == parameter.high:
             continue
         lowest, highest = limits.get(name, (0.0, math.inf))
-        share = _share(parameter, value)
+        share = place(parameter, value)
         if share <= NEAR and parameter.low > lowest:
             sentences.append(_edge(name, value, "low", parameter))
         elif share >= 1 - NEAR and parameter.high < highest:
@@ -153,15 +183,15 @@ def _cost(trial: TrialRecord) -> tuple[float, float, int]:
     return 1.0 if math.isnan(share) else share, -float(trial.parameters.get("freeze_depth", 0)), trial.number
 
 
-def _finalist(history: History, trial: TrialRecord, objective: Objective) -> _Finalist:
+def _finalist(history: History, trial: TrialRecord, objective: Objective) -> Finalist:
     reruns = history.reruns(trial.number)
     completed = [rerun for rerun in reruns if rerun.status == "completed" and rerun.values(objective.metric)]
     completed.sort(key=lambda rerun: _searched(rerun, objective)[0])
     values = [_searched(rerun, objective)[1] for rerun in completed]
-    return _Finalist(trial, completed, values, failed=sum(rerun.status == "failed" for rerun in reruns))
+    return Finalist(trial, completed, values, failed=sum(rerun.status == "failed" for rerun in reruns))
 
 
-def _winner(finalist: _Finalist, objective: Objective, reason: str) -> Winner:
+def _winner(finalist: Finalist, objective: Objective, reason: str) -> Winner:
     best_epoch = _searched(finalist.typical, objective)[0]
     return Winner(
         number=finalist.trial.number,
@@ -186,7 +216,7 @@ def _best_of_search(ranked: list[TrialRecord], objective: Objective) -> str:
     )
 
 
-def _best_of_finalists(tested: list[_Finalist], leader: TrialRecord, objective: Objective) -> str:
+def _best_of_finalists(tested: list[Finalist], leader: TrialRecord, objective: Objective) -> str:
     reason = f"best mean {objective.metric}: {tested[0]}"
     if len(tested) > 1:
         reason += f"; next: {tested[1]}"
@@ -198,14 +228,6 @@ def _best_of_finalists(tested: list[_Finalist], leader: TrialRecord, objective: 
 def _searched(trial: TrialRecord, objective: Objective) -> tuple[int, float]:
     """Epoch and value of the best epoch; (0, NaN) without any."""
     return trial.best(objective.metric, objective.direction) or (0, math.nan)
-
-
-def _share(parameter: FloatRange | IntRange, value: float) -> float:
-    """Where a value lies in its range: 0 at the low end, 1 at the high end."""
-    low, high = parameter.low, parameter.high
-    if parameter.log:
-        low, high, value = math.log(low), math.log(high), math.log(value)
-    return (value - low) / (high - low)
 
 
 def _edge(name: str, value: float, end: str, parameter: FloatRange | IntRange) -> str:

@@ -107,7 +107,7 @@ def show_final(paths: StudyPaths) -> None:
     say("files:")
     for folder in (paths.root, paths.final, paths.final / "figures"):
         for path in sorted(folder.iterdir()):
-            if path.is_file() and path.suffix in (".yaml", ".csv", ".db", ".keras", ".json", ".png", ".md"):
+            if path.is_file() and path.suffix in (".yaml", ".csv", ".db", ".html", ".keras", ".json", ".png", ".md"):
                 say(f"  {near(path)}")
 
 

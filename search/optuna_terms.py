@@ -49,13 +49,15 @@ def frozen(record: TrialRecord, space: Space, objective: Objective) -> FrozenTri
     )
 
 
-def as_if_completed(trials: Iterable[TrialRecord], space: Space, objective: Objective) -> optuna.Study:
+def as_if_completed(
+    trials: Iterable[TrialRecord], space: Space, objective: Objective, name: str | None = None
+) -> optuna.Study:
     """A study for looking at only: every trial with a value counts as completed with its best one, pruned ones too.
 
     Hyperparameters that are not in the space are left out.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction=objective.direction)
+    study = optuna.create_study(study_name=name, direction=objective.direction)
     distributions = {name: distribution(parameter) for name, parameter in space.items()}
     for trial in trials:
         if best := trial.best(objective.metric, objective.direction):

@@ -95,6 +95,10 @@ class StudyPaths:
         return self.root / "final"
 
     @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
     def ray(self) -> Path:
         """Ray Tune's own snapshots; disposable."""
         return self.root / "ray"

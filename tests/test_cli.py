@@ -446,6 +446,7 @@ def test_a_study_goes_from_images_to_test_figures(here):
     paths = StudyPaths(here / "runs" / "lungs")
     files = ["model.keras", "metrics.json", "predictions.csv", "model_card.md", "figures/roc.png"]
     assert [name for name in files if not (paths.final / name).is_file()] == []
+    assert paths.report.is_file()
     metrics = json.loads((paths.final / "metrics.json").read_text(encoding="utf-8"))
     for name in (
         "accuracy",

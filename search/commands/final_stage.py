@@ -26,13 +26,26 @@ if TYPE_CHECKING:
 
 
 def finish(session: "Session") -> None:
-    """From a finished search to test figures; what was done for the same winner is not done again."""
+    """From a finished search to test figures and report; what was done for the same winner is not done again."""
     paths = session.paths
     name_winner(session)
     if _otherwise(exported(paths), paths.final) != []:
         retrain_exported(paths.best, paths.root, session.view)
     if not is_evaluated(paths, session.history):
         open_test_set(paths, session.ledger, session.view)
+    session.view.preparing("writing the report", 0, 1)
+    report_on(paths)
+    session.view.preparing("writing the report", 1, 1)
+
+
+def report_on(paths: StudyPaths, output: Path | None = None) -> Path:
+    """Write the report of a run; a best freeze depth at the end of the backbone lies at no edge of the space."""
+    from analysis.report import write_report
+    from trainable.architectures import ARCHITECTURES
+
+    model: Any = StudyConfig.load(paths.study_file).typed(ImageTrainable.sections).model
+    deepest = len(ARCHITECTURES[model.architecture].cuts(model.freeze_unit))
+    return write_report(paths.root, output, {"freeze_depth": (0.0, float(deepest))})
 
 
 def choose_finalists(session: "Session") -> "Callable[[History], list[int]]":

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from search import console
-from search.commands.arguments import SEARCH, Run
+from search.commands.arguments import SEARCH, Run, complete_runs
+from search.commands.final_stage import report_on
 from search.config import StudyConfig
-from search.console import say
+from search.console import complain, near, say
 from search.errors import ConfigurationError
 from search.paths import find_run
 
@@ -63,6 +64,63 @@ def trials(
         say(f"wrote {len(table)} trials to {output}")
     else:
         _print_table(table, format)
+
+
+@app.command(rich_help_panel=SEARCH, epilog="Example: thawline report RUN --open")
+def report(
+    run: Run,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File to write; default: report.html in the run.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--open", help="Show it in a browser.")] = False,
+) -> None:
+    """Write one offline HTML file: the best configuration, how sure it is, and everything behind it. Works while the
+    search runs, too.
+    """
+    path = report_on(find_run(run), output)
+    say(f"wrote {near(path)}")
+    if show:
+        typer.launch(path.absolute().as_uri())
+
+
+@app.command(rich_help_panel=SEARCH, epilog="Example: thawline compare runs/first runs/second")
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN RUN...", help="Two runs or more.", autocompletion=complete_runs),
+    ],
+    output: Annotated[Path, typer.Option(metavar="FILE", help="HTML file to write.")] = Path("comparison.html"),
+) -> None:
+    """Put runs side by side: what each found, what it took, in what they differ; and one HTML report over them."""
+    from analysis.report import write_comparison
+    from analysis.report.run import read_run
+    from analysis.report.side_by_side import contrast_runs, rows_side_by_side
+
+    _check_several(runs)
+    studies = [read_run(run, {}) for run in runs]
+    found = contrast_runs(studies)
+    for warning in found.warnings:
+        complain("warning", warning)
+    columns = ["", *(outcome.name for outcome in found.outcomes)]
+    rows = rows_side_by_side(found) + [[name, *map(_setting, values)] for name, values in found.differing.items()]
+    console.show_rows(columns, (dict(zip(columns, row, strict=True)) for row in rows))
+    say(f"wrote {near(write_comparison(studies, output))}")
+
+
+def _check_several(runs: list[str]) -> None:
+    """Problems of all runs at once."""
+    problems = [] if len(runs) > 1 else [f"a comparison needs two runs or more, but got {len(runs)}"]
+    for run in runs:
+        try:
+            find_run(run)
+        except ConfigurationError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def _setting(value: Any) -> str:
+    return "" if value is None else str(value)
 
 
 def _print_table(table: Any, format: str) -> None:

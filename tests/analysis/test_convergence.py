@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from analysis.convergence import best_by_epoch, best_by_trial, best_by_worker_second
+from analysis.convergence import Curve, best_by_epoch, best_by_trial, best_by_worker_second, last_improvement
 from search.config import Objective
 from search.events import Asked, EpochReported, Failed, Started
 from search.history import History
@@ -76,3 +76,12 @@ def test_before_the_first_value_the_best_is_nan():
     failed = History([(0.0, Asked(0, {}, 0)), (0.0, Started(0)), (5.0, Failed(0, "x"))]).search_trials()
     assert_array_equal(best_by_trial(failed, AUC).best, [NAN])
     assert_array_equal(best_by_worker_second(failed, AUC).spent, [5.0])
+
+
+@pytest.mark.parametrize(
+    ("best", "position"),
+    [([], None), ([np.nan], None), ([np.nan, 0.5, 0.5], 1), ([0.5, 0.6, 0.6, 0.7, 0.7], 3), ([0.5, 0.4], 1)],
+)
+def test_the_last_improvement_is_where_the_best_last_changed(best, position):
+    values = np.array(best)
+    assert last_improvement(Curve(values, values, values)) == position

@@ -1,10 +1,20 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from analysis.depth import compare_at_epoch, compare_at_train_seconds
+from analysis.depth import (
+    Comparison,
+    Cost,
+    compare_at_epoch,
+    compare_at_train_seconds,
+    costs,
+    leading,
+    seconds_of_completed,
+    seconds_of_first_epochs,
+)
 from search.config import Objective
 from search.events import Asked, EpochReported
 from search.history import History
@@ -88,3 +98,55 @@ def test_any_number_can_be_compared():
 def test_nothing_to_compare_gives_empty_arrays():
     comparison = compare_at_epoch([], AUC, 1)
     assert comparison.settings.shape == comparison.mean.shape == comparison.low.shape == (0,)
+
+
+def test_a_fair_time_lets_every_trial_finish_its_first_epoch():
+    assert seconds_of_first_epochs(TRIALS) == 40.0
+    assert seconds_of_first_epochs([]) is None
+    assert seconds_of_first_epochs(trials(({}, [0.5], 0.0))) is None
+
+
+def test_the_typical_time_is_the_median_completed_trials():
+    completed = [replace(trial, status="completed") for trial in TRIALS]
+    assert seconds_of_completed(completed) == 20.0
+    assert seconds_of_completed(TRIALS) is None
+
+
+def test_what_a_depth_costs_leaves_out_first_epochs_where_there_are_others():
+    taken = costs(TRIALS)
+    assert list(taken) == [0.0, 2.0, 4.0, 5.0]
+    assert (taken[4.0].epoch_seconds, taken[0.0].epoch_seconds) == (10.0, 40.0)
+    assert math.isnan(taken[4.0].trainable_share)
+    slow_start = History(
+        [
+            (0.0, Asked(0, {"freeze_depth": 1}, 0)),
+            (0.0, EpochReported(0, 1, {"trainable_share": 0.9}, "continue", seconds={"train": 60.0})),
+            (0.0, EpochReported(0, 2, {"trainable_share": 0.9}, "continue", seconds={"train": 8.0})),
+        ]
+    ).search_trials()
+    assert costs(slow_start) == {1.0: Cost(0.9, 8.0)}
+
+
+def comparison(*settings):
+    """From (mean, low, high, count) of each setting."""
+    mean, low, high, count = np.array(settings, dtype=float).reshape(-1, 4).T
+    places = np.arange(len(mean), dtype=float)
+    return Comparison(places, mean, places, count.astype(int), mean, low, high)
+
+
+NAN = math.nan
+
+
+@pytest.mark.parametrize(
+    ("settings", "objective", "expected"),
+    [
+        ([(0.5, 0.4, 0.6, 3), (0.8, 0.7, 0.9, 3)], AUC, (1, [])),
+        ([(0.5, 0.4, 0.6, 3), (0.8, 0.7, 0.9, 3)], LOSS, (0, [])),
+        ([(0.5, 0.4, 0.75, 3), (0.8, 0.7, 0.9, 3), (0.1, 0.0, 0.2, 2)], AUC, (1, [0.0])),
+        ([(0.95, NAN, NAN, 1), (0.8, 0.7, 0.9, 3)], AUC, (1, [0.0])),
+        ([(0.95, NAN, NAN, 1)], AUC, None),
+        ([], AUC, None),
+    ],
+)
+def test_a_setting_leads_only_those_whose_intervals_lie_clear_of_its_own(settings, objective, expected):
+    assert leading(comparison(*settings), objective) == expected

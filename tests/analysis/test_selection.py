@@ -2,11 +2,12 @@ import math
 
 import pytest
 
-from analysis.selection import choose_winner, edges, finalists, learning_rates, rank
+from analysis.selection import choose_winner, edges, finalists, lead, learning_rates, place, rank, rank_finalists
 from search.config import Objective, StudyConfig
 from search.errors import ConfigurationError
 from search.events import Asked, EpochReported, Failed
 from search.history import History
+from search.space import FloatRange
 
 CONFIG = StudyConfig.parse({"objective": {"metric": "val_auc"}})
 LOSS = Objective(metric="val_loss", direction="minimize")
@@ -224,3 +225,32 @@ def test_an_edge_says_which_end_and_of_what():
 
 def test_an_end_where_the_network_ends_is_none():
     assert edges(SPACE, {"freeze_depth": 5}, limits={"freeze_depth": (0, 5)}) == []
+
+
+def test_ranked_finalists_are_those_with_a_completed_rerun_the_winner_first():
+    made = history(
+        trial(0, [0.9]), trial(1, [0.8]), trial(2, [0.7]), trial(0, [0.5], repeat=1), trial(1, [0.6], repeat=1)
+    )
+    assert [each.trial.number for each in rank_finalists(made, CONFIG.objective)] == [1, 0]
+
+
+def test_the_lead_is_between_the_means_and_its_error_is_of_both():
+    reruns = [(0, 1, 0.9), (0, 2, 0.7), (1, 1, 0.6), (1, 2, 0.4)]
+    made = history(trial(0, [0.9]), trial(1, [0.8]), *(trial(n, [v], repeat=r) for n, r, v in reruns))
+    difference, error = lead(rank_finalists(made, CONFIG.objective), CONFIG.objective)
+    assert difference == pytest.approx(0.3)
+    assert error == pytest.approx(math.sqrt(0.1**2 + 0.1**2))
+
+
+def test_for_a_loss_the_lead_is_downwards():
+    runs = [trial(0, [0.2], metric="val_loss"), trial(1, [0.3], metric="val_loss")]
+    reruns = [trial(n, [v], repeat=1, metric="val_loss") for n, v in ((0, 0.2), (1, 0.5))]
+    difference, error = lead(rank_finalists(history(*runs, *reruns), LOSS), LOSS)
+    assert difference == pytest.approx(0.3)
+    assert math.isnan(error)
+    assert lead([], LOSS) is None
+
+
+@pytest.mark.parametrize(("log", "value", "share"), [(False, 1.0, 0.0), (False, 100.0, 1.0), (True, 10.0, 0.5)])
+def test_a_place_in_a_range_is_on_its_own_scale(log, value, share):
+    assert place(FloatRange(type="float", low=1.0, high=100.0, log=log), value) == pytest.approx(share)

@@ -1,0 +1,94 @@
+"""The final evaluation: what the retrained model is worth on the locked test part."""
+
+from typing import Any
+
+from analysis.evaluation import (
+    Evaluation,
+    confident_mistakes,
+    confusion,
+    reliability,
+    roc_curves,
+    stated,
+    training_curve,
+)
+from analysis.evaluation_plots import draw_confusion, draw_reliability, draw_roc, draw_training
+from analysis.report.page import Block, Plot, Section, Table
+from analysis.report.run import Run
+from analysis.report.wording import count, number, score, share, words
+
+FEW_GROUPS = 30
+
+
+def evaluation(run: Run) -> Section:
+    """Scores with intervals, and the pictures behind them."""
+    title = "The final evaluation"
+    if run.evaluation is None:
+        if run.history.note("test_opened") is None:
+            lacking = f"The test part has not been opened; `thawline evaluate {run.name}` opens it, once."
+        else:
+            lacking = "The test part was opened, but the files of its evaluation are not there, or not whole."
+        return Section("evaluation", title, [lacking])
+    metrics = run.evaluation.metrics
+    return Section("evaluation", title, _findings(metrics), [_scores(metrics), *_plots(run.evaluation)], _note(metrics))
+
+
+def _findings(metrics: dict[str, Any]) -> list[str]:
+    images, groups = sum(metrics["counts"]["images"]["test"].values()), metrics["counts"]["groups"]["test"]
+    times = metrics.get("test_opened", {}).get("times")
+    opened = "" if times is None else ", opened once, after every choice" if times == 1 else f", opened {times} times"
+    findings = [f"{count(images, 'image')} of {count(groups, 'group')}{opened}."]
+    if metrics.get("positive_class") is not None:
+        findings.append(
+            f"An image is called {metrics['positive_class']} when its probability is at least "
+            f"{metrics['threshold']:.4f}; the threshold was chosen on validation images that its network had not seen."
+        )
+    if groups < FEW_GROUPS:
+        findings.append(f"With {count(groups, 'test group')} the intervals are too narrow: take them as a lower bound.")
+    return findings
+
+
+def _scores(metrics: dict[str, Any]) -> Table:
+    names = [name for name, value in metrics.items() if isinstance(value, dict) and "interval" in value]
+    validation = metrics.get("validation") or {}
+    rows = [
+        (words(name), stated(metrics[name]), stated(validation[name]) if name in validation else "–") for name in names
+    ]
+    return Table(["score", "test", "validation"], rows)
+
+
+def _note(metrics: dict[str, Any]) -> str:
+    bootstrap = metrics["bootstrap"]
+    return (
+        f"In brackets, and at the operating point: {share(bootstrap['level'])} intervals, percentiles of "
+        f"{number(bootstrap['repeats'])} resamples of whole groups (seed {bootstrap['seed']}). They cover the choice "
+        "of test groups, not another training, split or hospital. Validation images took part in choices, so their "
+        "scores are too good. Not a medical device."
+    )
+
+
+def _plots(evaluation: Evaluation) -> list[Block]:
+    test, metrics = evaluation.test, evaluation.metrics
+    curves = roc_curves(test, evaluation.positive_class)
+    area = "AUC" if len(curves) == 1 else "macro AUC"
+    error = stated(metrics["expected_calibration_error"])
+    trained = [
+        Plot(f"{name.capitalize()} of the final training", draw_training(curve, evaluation.best_epoch), half=True)
+        for name in ("loss", "accuracy")
+        if len((curve := training_curve(evaluation.history, name)).epochs)
+    ]
+    return [
+        Plot("Actual against predicted class", draw_confusion(confusion(test)), half=True),
+        Plot(f"ROC: {area} {stated(metrics['auc'])}", draw_roc(curves, metrics), half=True),
+        *trained,
+        Plot(f"Reliability: expected calibration error {error}", draw_reliability(reliability(test))),
+        _mistakes(evaluation),
+    ]
+
+
+def _mistakes(evaluation: Evaluation) -> Table:
+    rows = [
+        (*(str(row[name]) for name in ("file", "group", "class", "predicted")), score(row["confidence"]))
+        for row in confident_mistakes(evaluation.test).to_dict("records")
+    ]
+    caption = "The most confident mistakes on test images." if rows else "No test image was mistaken."
+    return Table(["file", "group", "actual", "predicted", "probability of the predicted class"], rows, caption)
