@@ -21,8 +21,8 @@ setup: $(READY) ## install everything into .venv (0.8 GB to download, 3 GB on di
 quickstart: $(READY) ## a whole study on made-up images, from search to report
 	$(BIN)/thawline quickstart
 
-test: $(READY) browser ## every test, those with real networks and Ray too
-	$(BIN)/pytest
+test: $(READY) browser ## every test, those with real networks and Ray too, two files at a time
+	$(BIN)/pytest -n 2 --dist loadfile
 
 # The report is looked at in a real Chromium. Where it is there, this costs nothing; where it can't be had, those tests skip.
 browser:

@@ -105,7 +105,8 @@ class PretendedTrial(tune.Trainable):
         yield {"kind": "started", "worker": str(os.getpid())}
         if study["fails"]:
             yield {"kind": "failed", "reason": "it pretends to fail"}
-        folder = Path(study["folder"]) / ".".join(map(str, trial["key"]))
+        number, repeat = trial["key"]
+        folder = Path(study["folder"]) / (f"{number}.{repeat}" if repeat else str(number))
         folder.mkdir(parents=True, exist_ok=True)
         done = len((folder / "epochs").read_text().splitlines()) if (folder / "epochs").exists() else 0
         for epoch in range(1, trial["epochs"] + 1):

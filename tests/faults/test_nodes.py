@@ -92,7 +92,7 @@ def study(folder, pretended):
     finally:
         nodes.cluster.shutdown()
     begun = [
-        [int(line.split()[0]) for line in (folder / "trials" / f"{number}.0" / "begun").read_text().splitlines()]
+        [int(line.split()[0]) for line in (folder / "trials" / str(number) / "begun").read_text().splitlines()]
         for number in range(4)
     ]
     return SimpleNamespace(trials=trials, begun=begun)

@@ -46,7 +46,7 @@ def study(folder, pretended, left_behind):
             run_trials(Study(config, ledger), pretended.PretendedTrial, context, {"CPU": 1}, 3)
         trials = ledger.history.search_trials()
     begun = [
-        [line.split() for line in (folder / "trials" / f"{number}.0" / "begun").read_text().splitlines()]
+        [line.split() for line in (folder / "trials" / str(number) / "begun").read_text().splitlines()]
         for number in range(10)
     ]
     told = [path for path in (folder / "ray").rglob("*") if path.is_file() and holds_token(path)]
