@@ -14,8 +14,8 @@ from search.history import History
 from search.ledger import read_history
 from search.paths import StudyPaths
 from search.retention import bytes_below, checkpoint_bytes
-from search.standing import best_so_far
-from search.words import shown
+from search.view.standing import best_so_far
+from search.view.words import shown
 
 UNFOLDED = 10_000  # columns; wider than any row
 out = Console(highlight=False)

@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self
 
 from pydantic import BaseModel
 
-from search.bridges import copied_to_bridges, logging_problems
+from search.bridges.copies import copied_to_bridges, logging_problems
 from search.config import StudyConfig, to_yaml
 from search.disk import locks_work
 from search.errors import ConfigurationError, StudyStopped
@@ -30,11 +30,11 @@ from search.opening import (
     only_driver,
 )
 from search.paths import StudyPaths, check_name
-from search.progress import View
 from search.retention import Retention
 from search.sampling import build_sampler
 from search.storage_copy import copied, copy_of
 from search.study import Finalists, Study, Then, TrialSource
+from search.view.progress import View
 from search.whole_file import write_whole
 
 log = logging.getLogger("thawline.driver")

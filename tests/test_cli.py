@@ -229,8 +229,8 @@ def short_driver(run_folder, monkeypatch):
         while len(looks) < count and time.monotonic() < deadline:
             time.sleep(0.02)
 
-    monkeypatch.setattr("search.watching.driver_at_work", look)
-    monkeypatch.setattr("search.watching.PAUSE", 0.2)
+    monkeypatch.setattr("search.view.watching.driver_at_work", look)
+    monkeypatch.setattr("search.view.watching.PAUSE", 0.2)
     driver = threading.Thread(target=work)
     driver.start()
     at_work.wait(60)

@@ -15,7 +15,7 @@ from trainable import ImageTrainable
 
 if TYPE_CHECKING:
     from search.driver import Session
-    from search.progress import View
+    from search.view.progress import View
 
 START, SEARCH, MODEL = "Before a search", "The search", "The model"
 
@@ -72,9 +72,9 @@ def open_session(
 
 def make_view(quiet: bool, json_events: bool = False) -> "View":
     """JSON where it is wanted, nothing when quiet, else a live screen in a terminal and lines elsewhere."""
-    from search.json_events import JsonEvents
-    from search.progress import Lines, View
-    from search.screen import Screen
+    from search.view.json_events import JsonEvents
+    from search.view.progress import Lines, View
+    from search.view.screen import Screen
 
     if json_events:
         return JsonEvents()

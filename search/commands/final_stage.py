@@ -22,7 +22,7 @@ from trainable import ImageTrainable
 if TYPE_CHECKING:
     from search.driver import Session
     from search.history import History
-    from search.progress import View
+    from search.view.progress import View
 
 
 def finish(session: "Session") -> None:

@@ -25,7 +25,7 @@ from search.errors import ConfigurationError
 from search.paths import find_run
 
 if TYPE_CHECKING:
-    from search.progress import View
+    from search.view.progress import View
 
 app = typer.Typer()
 
@@ -83,10 +83,10 @@ def status(
     json_events: AsJson = False,
 ) -> None:
     """How far a run is, what it has used, whether somebody works on it; reads only what is on disk."""
-    from search.board import Board
     from search.ledger import read_history
     from search.lock import driver_at_work
-    from search.watching import until_interrupted, watch_study
+    from search.view.board import Board
+    from search.view.watching import until_interrupted, watch_study
 
     paths = find_run(run)
     if watch or json_events:
@@ -107,7 +107,7 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", help="Go on until the trial has ended, or Ctrl-C.")] = False,
 ) -> None:
     """What a trial wrote down: its configuration, each epoch with its times, and why it failed if it did."""
-    from search.watching import follow_log, trial_log, until_interrupted
+    from search.view.watching import follow_log, trial_log, until_interrupted
 
     paths = find_run(run)
     path = trial_log(paths, trial)
@@ -126,17 +126,17 @@ def dashboard(
     port: Annotated[int, typer.Option(min=0, max=65535, help="On this machine; 0: any that is free.")] = 8080,
 ) -> None:
     """Open optuna-dashboard on a run, live while it is searched; it can look, and change nothing."""
-    from search.dashboard import serve_dashboard
-    from search.watching import until_interrupted
+    from search.bridges.dashboard import serve_dashboard
+    from search.view.watching import until_interrupted
 
     with until_interrupted():
         serve_dashboard(find_run(run), port, lambda address: say(f"dashboard: {address} (Ctrl-C ends it)"))
 
 
 def _watching_view(json_events: bool) -> "View":
-    from search.json_events import JsonEvents
-    from search.progress import Lines
-    from search.screen import Screen
+    from search.view.json_events import JsonEvents
+    from search.view.progress import Lines
+    from search.view.screen import Screen
 
     if json_events:
         return JsonEvents()

@@ -12,8 +12,8 @@ from search.driver import Session
 from search.errors import ConfigurationError, LedgerError
 from search.ledger import read_history
 from search.paths import StudyPaths
-from search.progress import View
 from search.storage_copy import copy_of, read_copy
+from search.view.progress import View
 
 SEED = 21
 

@@ -12,10 +12,10 @@ from search.config import StudyConfig
 from search.driver import Session
 from search.events import TrialKey
 from search.ledger import Ledger
-from search.progress import View
 from search.retries import Death
 from search.study import MAX_REASON, Study
 from search.tune_bridge import _Courier
+from search.view.progress import View
 from search.watchdog import AwakeClock, Watchdog
 
 NODE_DIED = "The actor died because its node has died.\n\tthe actor's node was terminated unexpectedly: no heartbeats"

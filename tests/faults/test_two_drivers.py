@@ -23,7 +23,7 @@ from search.ledger import Ledger, read_history
 from search.lock import Holder, driver_at_work, exclusive
 from search.opening import only_driver
 from search.paths import StudyPaths
-from search.progress import View
+from search.view.progress import View
 
 # A driver whose trials take a while; exit code 2 and the reason when it is refused, as the command line does it.
 DRIVE = f"""

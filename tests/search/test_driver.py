@@ -20,7 +20,7 @@ from search.events import Asked, EpochReported, TrialKey
 from search.ledger import Ledger, read_history
 from search.lock import exclusive
 from search.paths import StudyPaths
-from search.progress import View
+from search.view.progress import View
 
 DRIVER = Path(__file__).parents[1] / "fakes" / "pretended_study.py"
 SPACE = {"x": {"type": "float", "low": 0.1, "high": 1.0}}

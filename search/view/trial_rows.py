@@ -12,7 +12,7 @@ from rich.text import Text
 from search.config import StudyConfig
 from search.history import TrialRecord
 from search.space import FloatRange
-from search.words import duration, short, shown, sparkline
+from search.view.words import duration, short, shown, sparkline
 
 MOST_COLUMNS = 6  # hyperparameters side by side; more of them are written as text
 TINY = 50  # columns; below, curves make room for words

@@ -8,7 +8,7 @@ from search.errors import StudyStopped
 from search.events import Asked, EpochReported, Noted
 from search.history import History
 from search.interruption import Interrupted
-from search.json_events import JsonEvents
+from search.view.json_events import JsonEvents
 
 
 def spoken(capsys):
@@ -72,7 +72,7 @@ def test_nan_is_null_and_a_line_break_breaks_no_line(small_config, capsys):
 
 def test_a_step_is_told_when_it_begins_and_ends_and_once_a_second_between(monkeypatch, capsys):
     now = iter([0.0, 0.5, 1.0, 1.0, 1.2, 1.3])
-    monkeypatch.setattr("search.json_events.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("search.view.json_events.time.monotonic", lambda: next(now))
     view = JsonEvents()
     for done in (0, 1, 2, 3):
         view.preparing("checking images", done, 3)

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from search.events import Asked, EpochReported, Started
 from search.history import History
-from search.screen import Screen
+from search.view.screen import Screen
 
 
 def terminal(height=25):
@@ -77,7 +77,7 @@ def test_a_screen_of_many_running_trials_is_no_higher_than_the_terminal(small_co
 
 def test_what_takes_long_to_draw_is_drawn_seldom(small_config, small_events, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("search.screen.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("search.view.screen.time.monotonic", lambda: now[0])
     view, drawings = Screen(terminal()), []
 
     def draw():

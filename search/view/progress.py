@@ -1,4 +1,4 @@
-"""What people and programs are told while a study runs: nothing, or one line per event; `search.screen` draws it."""
+"""What is told while a study runs: nothing, or a line per event; `search.view.screen` draws it instead."""
 
 import math
 import sys
@@ -8,7 +8,7 @@ from typing import Self, TextIO
 from search.config import StudyConfig
 from search.events import Asked, EpochReported, Event, Failed, Noted, TrialKey
 from search.history import History
-from search.words import note_line, shown
+from search.view.words import note_line, shown
 
 WORDS = {"complete": "completed", "prune": "pruned", "fail": "failed"}
 

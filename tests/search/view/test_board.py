@@ -3,10 +3,10 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from search.board import Board
 from search.config import StudyConfig
 from search.events import Asked, EpochReported, Noted, Started
 from search.history import History
+from search.view.board import Board
 
 CLUSTER = {"nodes": 1, "cpus": 8.0, "gpus": 0.0, "trials_at_once": 4, "cpus_per_trial": 2, "gpus_per_trial": 0}
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from search.words import duration, note_line, plural, rate, shown, size, sparkline
+from search.view.words import duration, note_line, plural, rate, shown, size, sparkline
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from search import bridges
-from search.bridges import Bridges, copied_to_bridges, logging_problems
+from search.bridges import copies
+from search.bridges.copies import Bridges, copied_to_bridges, logging_problems
+from search.bridges.mlflow_runs import MlflowCopy
+from search.bridges.tensorboard import TensorBoardCopy
 from search.config import Logging, StudyConfig
 from search.errors import ConfigurationError
 from search.events import Asked, EpochReported, Failed, Noted, SessionOpened, Started
 from search.follow import Follower
 from search.ledger import Ledger
-from search.mlflow_runs import MlflowCopy
-from search.tensorboard import TensorBoardCopy
 
 CONFIG = StudyConfig.parse(
     {
@@ -227,7 +227,7 @@ def test_a_study_that_wants_no_copies_starts_no_thread(tmp_path):
 
 
 def test_what_is_wanted_must_be_installed(monkeypatch):
-    monkeypatch.setattr(bridges, "find_spec", lambda name: None)
+    monkeypatch.setattr(copies, "find_spec", lambda name: None)
     assert logging_problems(Logging()) == []
     assert logging_problems(Logging(tensorboard=True, mlflow=True)) == [
         "logging.mlflow: needs the package mlflow: pip install 'thawline[mlflow]'",

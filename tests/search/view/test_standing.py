@@ -4,7 +4,7 @@ import pytest
 
 from search.events import Asked, EpochReported, Failed, SessionOpened, Started
 from search.history import History
-from search.standing import (
+from search.view.standing import (
     FeatureUse,
     Pace,
     best_so_far,

@@ -10,8 +10,8 @@ from search.config import StudyConfig
 from search.events import Event, to_json
 from search.history import History
 from search.interruption import Interrupted
-from search.progress import View
-from search.standing import best_so_far
+from search.view.progress import View
+from search.view.standing import best_so_far
 
 PAUSE = 1.0  # seconds between two lines about one step
 

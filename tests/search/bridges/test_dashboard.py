@@ -11,8 +11,8 @@ import time
 import pytest
 from optuna.trial import TrialState
 
+from search.bridges.dashboard import LedgerStorage, serve_dashboard
 from search.config import StudyConfig, to_yaml
-from search.dashboard import LedgerStorage, serve_dashboard
 from search.errors import ConfigurationError
 from search.events import Asked, EpochReported, Failed, SessionOpened, Started
 from search.ledger import Ledger

@@ -1,4 +1,4 @@
-"""One screen about a study: `search.standing` drawn, as wide and as high as there is room."""
+"""One screen about a study: `search.view.standing` drawn, as wide and as high as there is room."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from rich.text import Text
 from search.config import StudyConfig
 from search.events import Status
 from search.history import History, TrialRecord
-from search.standing import (
+from search.view.standing import (
     FeatureUse,
     Pace,
     best_so_far,
@@ -25,8 +25,8 @@ from search.standing import (
     pace,
     seconds_left,
 )
-from search.trial_rows import TrialRows
-from search.words import duration, has, note_line, plural, rate, size, takes
+from search.view.trial_rows import TrialRows
+from search.view.words import duration, has, note_line, plural, rate, size, takes
 
 BAR = 14  # characters
 MOST_RUNNING = 12  # rows of running trials; more fit on few screens

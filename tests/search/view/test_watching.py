@@ -10,8 +10,8 @@ from search.events import Asked, EpochReported, SessionOpened, Started
 from search.ledger import Ledger
 from search.lock import exclusive
 from search.paths import StudyPaths
-from search.progress import View
-from search.watching import follow_log, trial_log, until_interrupted, watch_study
+from search.view.progress import View
+from search.view.watching import follow_log, trial_log, until_interrupted, watch_study
 
 CONFIG = StudyConfig.parse({"name": "it", "objective": {"metric": "v"}, "budget": {"trials": 4, "epochs": 3}})
 BEGUN = [SessionOpened("host", 1), Asked(0, {}, 0), Started(0, worker="host/1")]

@@ -52,11 +52,11 @@ def copied_to_bridges(config: StudyConfig, paths: StudyPaths, say: Callable[[str
     """The study's events go where its `logging` says, as long as this lasts."""
     copies: list[Copy] = []
     if config.logging.tensorboard:
-        from search.tensorboard import TensorBoardCopy
+        from search.bridges.tensorboard import TensorBoardCopy
 
         copies.append(TensorBoardCopy(config, paths.tensorboard))
     if config.logging.mlflow:
-        from search.mlflow_runs import MlflowCopy
+        from search.bridges.mlflow_runs import MlflowCopy
 
         address = config.logging.mlflow
         copies.append(MlflowCopy(config, f"sqlite:///{paths.mlflow}" if address is True else str(address)))

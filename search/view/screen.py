@@ -13,11 +13,11 @@ from rich.segment import SegmentLines
 from rich.table import Table
 from rich.text import Text
 
-from search.board import BAR, Board
 from search.config import StudyConfig
 from search.events import Asked, EpochReported, Event, Started
 from search.history import History
-from search.progress import View
+from search.view.board import BAR, Board
+from search.view.progress import View
 
 SHARE = 0.05  # of the time, at most, goes into drawing: with 10,000 trials it takes a quarter of a second
 

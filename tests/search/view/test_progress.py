@@ -2,7 +2,7 @@ from io import StringIO
 
 from search.events import EpochReported, Noted
 from search.history import History
-from search.progress import Lines, View
+from search.view.progress import Lines, View
 
 
 def lines(view, config, capsys, events):

@@ -13,7 +13,7 @@ from search.events import SessionOpened, TrialKey
 from search.follow import Follower
 from search.lock import driver_at_work
 from search.paths import StudyPaths
-from search.progress import View
+from search.view.progress import View
 
 PAUSE = 1.0  # seconds between looks
 _NUMBER = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,9}))?")
