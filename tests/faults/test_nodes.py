@@ -117,7 +117,7 @@ def test_f05_a_trial_moves_from_a_node_that_is_told_to_end_uncharged(study):
     assert redone(study, 2) <= 1
 
 
-def test_f05_a_trial_leaves_a_drained_node_right_after_an_epoch_so_that_none_is_done_again(study):
+def test_f05_a_trial_leaves_a_drained_node_right_after_an_epoch_and_does_at_most_one_again(study):
     assert (study.trials[3].status, study.trials[3].attempts) == ("completed", 2)
     assert redone(study, 3) <= 1
     assert study.trials[3].epochs[-1].epoch == 8
