@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from analysis.selection import choose_winner, learning_rates
-from search.config import Objective, StudyConfig, to_yaml
+from search.config import Objective, StudyConfig
 from search.errors import ConfigurationError
 from search.events import TrialKey
 from search.history import History, TrialRecord
 from search.ledger import read_history
 from search.paths import find_run
+from search.safe_yaml import to_yaml
 from search.whole_file import write_whole
 
 _TO_TRAIN = ("best_epoch", "learning_rates")  # a winner's come from its reruns

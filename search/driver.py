@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 from pydantic import BaseModel
 
 from search.bridges.copies import copied_to_bridges, logging_problems
-from search.config import StudyConfig, to_yaml
+from search.config import StudyConfig
 from search.disk import locks_work
 from search.errors import ConfigurationError, StudyStopped
 from search.events import Event, Noted, SessionOpened
@@ -31,6 +31,7 @@ from search.opening import (
 )
 from search.paths import StudyPaths, check_name
 from search.retention import Retention
+from search.safe_yaml import to_yaml
 from search.sampling import build_sampler
 from search.storage_copy import copied, copy_of
 from search.study import Finalists, Study, Then, TrialSource

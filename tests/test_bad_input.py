@@ -12,9 +12,9 @@ import yaml
 
 from search import cli
 from search.commands.arguments import load_study
-from search.config import to_yaml
 from search.ledger import Ledger
 from search.paths import StudyPaths
+from search.safe_yaml import to_yaml
 from trainable.synthetic import draw_study
 
 SPACE = {

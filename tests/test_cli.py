@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 from search import StudyConfig, cli, console
-from search.config import to_yaml
 from search.events import Asked, EpochReported, Failed, Noted, SessionOpened, Started
 from search.ledger import Ledger, read_history
 from search.lock import driver_at_work, exclusive
 from search.paths import StudyPaths
+from search.safe_yaml import to_yaml
 from trainable import ImageTrainable
 from trainable.synthetic import draw_study
 

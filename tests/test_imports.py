@@ -14,7 +14,18 @@ HEAVY = ("ray", "tensorflow", "keras")
 # could drive a study.
 OPEN_TO_ANALYSIS = {
     f"search.{module}"
-    for module in ("config", "errors", "events", "history", "ledger", "optuna_terms", "paths", "space", "whole_file")
+    for module in (
+        "config",
+        "errors",
+        "events",
+        "history",
+        "ledger",
+        "optuna_terms",
+        "paths",
+        "safe_yaml",
+        "space",
+        "whole_file",
+    )
 }
 
 

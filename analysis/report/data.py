@@ -4,7 +4,7 @@ from analysis.parts import Parts
 from analysis.report.page import Block, Code, Facts, Gallery, Section, Table, Warnings
 from analysis.report.run import Run
 from analysis.report.wording import count, number, several
-from search.config import to_yaml
+from search.safe_yaml import to_yaml
 
 
 def data(run: Run) -> Section:

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from search.config import StudyConfig, to_yaml
+from search.config import StudyConfig
 from search.database import create
 from search.entries import Entry
 from search.events import Asked, EpochReported, Event, Failed, Noted, SessionOpened, Started, to_json
 from search.journal import write_journal
 from search.recovery import journal_of
+from search.safe_yaml import to_yaml
 
 SPACE = {
     "learning_rate": {"type": "float", "low": 1e-5, "high": 1e-2, "log": True},

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from search.config import to_yaml
+from search.safe_yaml import to_yaml
 from trainable.synthetic import draw_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

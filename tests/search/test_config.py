@@ -7,9 +7,10 @@ import pytest
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from search.config import Objective, StudyConfig, differences, read_yaml, to_yaml
+from search.config import Objective, StudyConfig, differences
 from search.errors import ConfigurationError
 from search.paths import shipped_study
+from search.safe_yaml import read_yaml, to_yaml
 from trainable import ImageTrainable
 
 REAL = {"type": "float", "low": 0.1, "high": 0.5}

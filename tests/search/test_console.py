@@ -6,10 +6,10 @@ import pytest
 from rich.console import Console
 
 from search import console
-from search.config import to_yaml
 from search.events import Asked, EpochReported, Noted
 from search.ledger import Ledger
 from search.paths import StudyPaths
+from search.safe_yaml import to_yaml
 
 
 @pytest.fixture

@@ -12,11 +12,12 @@ import pytest
 from optuna.trial import TrialState
 
 from search.bridges.dashboard import LedgerStorage, serve_dashboard
-from search.config import StudyConfig, to_yaml
+from search.config import StudyConfig
 from search.errors import ConfigurationError
 from search.events import Asked, EpochReported, Failed, SessionOpened, Started
 from search.ledger import Ledger
 from search.paths import StudyPaths
+from search.safe_yaml import to_yaml
 
 CONFIG = StudyConfig.parse(
     {

@@ -4,12 +4,13 @@ import time
 
 import pytest
 
-from search.config import StudyConfig, to_yaml
+from search.config import StudyConfig
 from search.errors import ConfigurationError
 from search.events import Asked, EpochReported, SessionOpened, Started
 from search.ledger import Ledger
 from search.lock import exclusive
 from search.paths import StudyPaths
+from search.safe_yaml import to_yaml
 from search.view.progress import View
 from search.view.watching import follow_log, trial_log, until_interrupted, watch_study
 
