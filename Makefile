@@ -9,11 +9,11 @@ UNFINISHED := .venv/.unfinished
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup quickstart test browser bench-driver bench-cache bench-report docs faults soak test-fast lint format \
-	types check lock clean
+.PHONY: help setup quickstart test browser bench-driver bench-decisions bench-cache bench-report docs faults soak \
+	test-fast lint format types check lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## install everything into .venv (0.8 GB to download, 3 GB on disk; about two minutes, once)
 	@echo "ready: make quickstart, make test, or .venv/bin/thawline --help"
@@ -36,6 +36,9 @@ browser:
 
 bench-driver: $(READY) ## what a trial costs beside its training, against stock Ray Tune
 	$(BIN)/python benchmarks/driver.py
+
+bench-decisions: $(READY) ## what a suggestion and a report take, up to 10,000 trials
+	$(BIN)/python benchmarks/decisions.py
 
 bench-cache: $(READY) ## epoch time by freeze depth, with and without kept features
 	$(BIN)/python benchmarks/cache.py

@@ -50,7 +50,9 @@ class Soak:
     def driver(self, name: str, concurrency: int):
         command = [sys.executable, "-m", "search.cli", "search", "study.yaml", "--name", name, *self.budget]
         command += ["--set", f"resources.concurrency={concurrency}"]
-        process = subprocess.Popen(command, cwd=self.folder, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
         try:
             yield process
             _, said = process.communicate(timeout=3600)

@@ -9,6 +9,7 @@ is acknowledged; what it told is compared with what the next one finds.
 
 import argparse
 import contextlib
+import io
 import itertools
 import json
 import math
@@ -386,7 +387,12 @@ def _failing(number: int, code: int, folder: Path, marker: Path) -> Callable[[],
                 raise
 
     held = contextlib.ExitStack()  # until the process ends
-    return lambda: held.enter_context(failing_disk(Telling(folder, number, code))) and None
+
+    def prepare() -> None:
+        held.enter_context(contextlib.redirect_stderr(io.StringIO()))  # that it stops, and says so, is what is tried
+        held.enter_context(failing_disk(Telling(folder, number, code)))
+
+    return prepare
 
 
 POINTS = ("before the journal", "between journal and commit", "after the commit")
