@@ -22,6 +22,8 @@ DOCS = ROOT / "docs"
 PAGES = [
     "your_images.md",
     "first_search.md",
+    "follow_a_search.md",
+    "read_the_report.md",
     "choose_a_space.md",
     "resume_and_extend.md",
     "export_and_deploy.md",
@@ -30,9 +32,7 @@ PAGES = [
 REFERENCE = {
     "checkpoints.md",
     "faults.md",
-    "follow_a_search.md",
     "ledger.md",
-    "read_the_report.md",
     "trial_table.md",
     "decisions.md",
     "experiments.md",
@@ -44,6 +44,7 @@ SMALLER = {
     "image_size: 64": "image_size: 32",
     "{trials: 6, epochs: 3}": "{trials: 2, epochs: 1}",
     "--trials 24": "--trials 3",
+    "--trials 6": "--trials 1",
 }
 NOT_RUN = "# not run by the tests: "
 
@@ -117,6 +118,8 @@ def test_the_commands_on_the_pages_run_from_top_to_bottom(folder):
     made = [
         "runs/first/final/model_card.md",
         "runs/first/best.yaml",
+        "runs/first/report.html",
+        "comparison.html",
         "runs/first/exported/model.onnx.json",
         "phone/lungs.tflite",
         "predictions.csv",
