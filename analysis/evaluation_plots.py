@@ -57,14 +57,7 @@ def draw_roc(curves: Sequence[Roc], metrics: Mapping[str, Any]) -> go.Figure:
         xaxis={"title": {"text": "1 − specificity"}, "range": [-0.02, 1.02]},
         yaxis={"title": {"text": "sensitivity"}, "range": [-0.02, 1.02]},
     )
-    figure.add_scatter(
-        x=[0, 1],
-        y=[0, 1],
-        mode="lines",
-        name="chance",
-        hoverinfo="skip",
-        line={"color": QUIET, "dash": "dash", "width": 1},
-    )
+    _add_diagonal(figure, "chance")
     for position, curve in enumerate(curves):
         figure.add_scatter(
             x=curve.false_positive_rate,
@@ -91,14 +84,7 @@ def draw_reliability(reliability: Reliability) -> go.Figure:
     )
     if len(filled):
         figure.update_xaxes(range=[min(0.5, float(reliability.edges[filled[0]])) - 0.03, 1.04])
-    figure.add_scatter(
-        x=[0, 1],
-        y=[0, 1],
-        mode="lines",
-        name="accuracy = confidence",
-        hoverinfo="skip",
-        line={"color": QUIET, "dash": "dash", "width": 1},
-    )
+    _add_diagonal(figure, "accuracy = confidence")
     counts = reliability.counts[filled]
     figure.add_scatter(
         x=reliability.confidence[filled],
@@ -152,3 +138,15 @@ def _error(value: float, low: float | None, high: float | None) -> dict[str, Any
     if low is None or high is None:
         return {}
     return {"array": [high - value], "arrayminus": [value - low], "color": ORANGE, "thickness": 1.5, "width": 4}
+
+
+def _add_diagonal(figure: go.Figure, name: str) -> None:
+    """The line on which both axes say the same."""
+    figure.add_scatter(
+        x=[0, 1],
+        y=[0, 1],
+        mode="lines",
+        name=name,
+        hoverinfo="skip",
+        line={"color": QUIET, "dash": "dash", "width": 1},
+    )

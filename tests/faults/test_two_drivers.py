@@ -126,7 +126,7 @@ def test_f32_a_process_number_that_is_used_again_is_not_mistaken(path, locks, mo
     holder_file(path, born=1)  # this very process, but an earlier one had its number
     monkeypatch.setattr(lock, "PATIENCE_SECONDS", 1e6)
     with exclusive(path):
-        pass
+        assert json.loads(path.read_text())["born"] > 1
 
 
 def test_f32_a_live_holder_is_respected_and_named(path, locks):
@@ -173,7 +173,7 @@ while True:
 def test_f32_an_earlier_boot_of_this_machine_holds_nothing_once_no_heart_beats(path, locks):
     holder_file(path, boot="an earlier one")
     with exclusive(path):
-        pass
+        assert json.loads(path.read_text())["boot"] == lock.boot_id()
 
 
 def test_f33_locks_that_say_yes_to_all_are_found_out(tmp_path, monkeypatch):
