@@ -51,7 +51,10 @@ class Prepared(Protocol):
 
     @property
     def context(self) -> dict[str, Any]:
-        """Passed to every trial."""
+        """Passed to every trial: plain values. Paths in it reach every node: what is there when the search starts is
+        brought to where the run folder is not seen, what lies under the folders `trials` and `scratch` is the trials'
+        own.
+        """
 
 
 class Trainable(Protocol):
@@ -172,6 +175,8 @@ class Session:
         if not source.missing and not isinstance(source, Then):
             return
         from search.cluster import TrialResources, check_fits, connect, plan_concurrency
+        from search.desk import Home, open_desk
+        from search.outpost import on_any_host
         from search.tune_bridge import run_trials
 
         asked = self.config.resources
@@ -192,9 +197,13 @@ class Session:
                 "keeps_best": self.config.final.kept_checkpoints > 0,
             }
             resources = {"CPU": per_trial.cpus, "GPU": per_trial.gpus}
+            trial_class = self._trainable.trial_class
             try:
-                with interruptible():
-                    run_trials(source, self._trainable.trial_class, context, resources, concurrency)
+                with ExitStack() as stack, interruptible():
+                    if asked.address:  # hosts may be among its nodes that do not see the run folder
+                        context["home"] = stack.enter_context(open_desk(Home.of(self.paths, context)))
+                        trial_class = on_any_host(trial_class)
+                    run_trials(source, trial_class, context, resources, concurrency)
             except Interrupted:
                 self.view.preparing("stopping", 0, 1)
                 raise

@@ -81,6 +81,8 @@ def read_death(error: str, began: bool) -> Death:
     if "running low on memory" in error:
         sentence = next(line for line in lines if "running low on memory" in line)
         return Death("memory", f"its worker was ended because the node ran out of memory: {sentence}")
+    if "OutOfReach" in error:
+        return Death("node", last.rpartition("OutOfReach: ")[2])
     if "is unavailable" in error:
         return Death("node", "its worker could not be reached")
     if "worker process has died" in last:

@@ -28,7 +28,7 @@ class Prepared:
 
     Attributes:
         record: What to write down: fingerprints, classes, counts.
-        context: Plain values every trial needs.
+        context: Plain values every trial needs; files and folders among them are paths.
     """
 
     record: dict[str, Any]
@@ -87,11 +87,11 @@ def prepare(
             "weights_sha256": weights.sha256,
         },
         context={
-            "arrays": str(folder / "arrays"),
-            "trials": str(folder / "trials"),
-            "features": str(folder / "scratch"),
+            "arrays": folder / "arrays",
+            "trials": folder / "trials",
+            "features": folder / "scratch",
             "identity": _identity(fingerprint, model, weights.sha256, seed),
-            "model": model.model_dump(mode="json") | {"weights_sha256": weights.sha256},
+            "model": model.model_dump() | {"weights_sha256": weights.sha256},
             "positive": positive,
             "seed": seed,
         },

@@ -164,7 +164,7 @@ class Workshop:
         from trainable.inputs import Keeping
         from trainable.training import Task
 
-        arrays = Path(study["arrays"])
+        arrays: Path = study["arrays"]
         self.model = ModelSettings.model_validate(study["model"])
         self._fixed = study["training"]
         self._objective = tuple(study["objective"])
@@ -174,7 +174,7 @@ class Workshop:
             positive=study["positive"],
             view_seed=study["seed"],
         )
-        store = FeatureStore(Path(study["features"]), int(self.model.features_gigabytes * 1e9))
+        store = FeatureStore(study["features"], int(self.model.features_gigabytes * 1e9))
         speed = GPU_SPEED * study["gpus"] if study["gpus"] else CPU_SPEED * study["cpus"]
         self._counted = (0, 0)
         self._keeping = Keeping(store, study["identity"], self.model.features, self.model.features_dtype, speed)
@@ -225,7 +225,8 @@ class Workshop:
 def trial_folder(study: Mapping[str, Any], key: tuple[int, int]) -> Path:
     """Folder of a trial, or of its rerun: `7`, `7.1` and so on."""
     number, repeat = key
-    return Path(study["trials"]) / (f"{number}.{repeat}" if repeat else str(number))
+    trials: Path = study["trials"]
+    return trials / (f"{number}.{repeat}" if repeat else str(number))
 
 
 def owner(study: Mapping[str, Any], request: Mapping[str, Any]) -> str:

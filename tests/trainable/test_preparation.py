@@ -57,8 +57,8 @@ def test_a_study_that_may_start_has_its_split_and_its_arrays(data, run):
         assert ImageSet.open(run / "arrays", part).files == tuple(row.file for row in rows if row.part == part)
     assert {what for what, *_ in told} == {"checking images", "checking weights", "decoding images"}
     assert all(0 <= done <= of for _, done, of in told)
-    assert prepared.context["arrays"] == str(run / "arrays")
-    assert prepared.context["trials"] == str(run / "trials")
+    assert prepared.context["arrays"] == run / "arrays"
+    assert prepared.context["trials"] == run / "trials"
     assert ModelSettings.model_validate(prepared.context["model"]) == RANDOM
     assert (prepared.context["positive"], prepared.context["seed"]) == (1, 1)
 

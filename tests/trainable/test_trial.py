@@ -1,4 +1,5 @@
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -63,7 +64,7 @@ class Worker:
     def begin(self, asked, trials):
         from trainable.trial import ImageTrial
 
-        config = json.loads(json.dumps({"study": {**self.study, "trials": str(trials)}, "trial": asked}))
+        config = pickle.loads(pickle.dumps({"study": {**self.study, "trials": trials}, "trial": asked}))
         if self._trainable is None:
             self._trainable = object.__new__(ImageTrial)  # its own __init__ would write to the user's home
             self._trainable.setup(config)
