@@ -47,7 +47,7 @@ class Home:
 
     @classmethod
     def of(cls, paths: StudyPaths, context: Mapping[str, Any]) -> "Home":
-        """For a study with this context: all paths in it are inputs, but for those that trials make themselves."""
+        """For work with this context: all paths in it are inputs, but for those that the work itself makes."""
         own = (paths.trials, paths.scratch)
         inputs = tuple(sorted({path for path in paths_in(context) if not any(map(path.is_relative_to, own))}))
         study = blake2b(f"{socket.gethostname()} {paths.root}".encode(), digest_size=8).hexdigest()
@@ -91,6 +91,7 @@ class Desk:
         self._inventories: dict[Path, tuple[InputFile, ...]] = {}
         self._lent: dict[tuple[Path, str], list[Any]] = {}
         self._holders: dict[str, str] = {}
+        self._progress: tuple[Any, ...] | None = None
         self._busy = Lock()
 
     def inventory(self, path: Path) -> tuple[InputFile, ...]:
@@ -152,6 +153,14 @@ class Desk:
                 shutil.rmtree(folder, ignore_errors=True)
         with (self._trials / trial / "log.txt").open("a", encoding="utf-8") as stream:
             stream.write(log)
+
+    def tell(self, *progress: Any) -> None:
+        """How far a worker is: what it does, how much of it is done, and how much there is."""
+        self._progress = progress
+
+    def told(self) -> tuple[Any, ...] | None:
+        """What was told last; None: nothing yet."""
+        return self._progress
 
     def _checkpoints(self, trial: str) -> Path:
         return self._trials / trial / "checkpoint"

@@ -4,15 +4,13 @@ Imports what a step needs when it runs.
 """
 
 import json
-import math
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.commands.final_training import plan_of, recorded, retrain_exported, use_this_machine
 from search.config import StudyConfig, differences
 from search.console import near
 from search.errors import ConfigurationError
@@ -30,7 +28,7 @@ def finish(session: "Session") -> None:
     paths = session.paths
     name_winner(session)
     if _otherwise(exported(paths), paths.final) != []:
-        retrain_exported(paths.best, paths.root, session.view)
+        retrain_exported(paths.best, paths.root, session.view, on_cluster=True)
     if not is_evaluated(paths, session.history):
         open_test_set(paths, session.ledger, session.view)
     session.view.preparing("writing the report", 0, 1)
@@ -70,61 +68,6 @@ def name_winner(session: "Session") -> None:
     export_trial(str(session.paths.root), None, None)
 
 
-def retrain_file(path: Path, view: "View") -> Path:
-    """Train an exported configuration: in its run, or in a folder of its own where it was copied to."""
-    from search.lock import exclusive
-
-    StudyConfig.load(path, (), ImageTrainable.sections)
-    beside = StudyPaths(path.absolute().parent)
-    folder = beside if beside.ledger.exists() else StudyPaths(path.absolute().with_suffix(""))
-    folder.root.mkdir(exist_ok=True)
-    with exclusive(folder.lock), view:
-        retrain_exported(path, folder.root, view)
-    return folder.final
-
-
-def retrain_exported(best: Path, folder: Path, view: "View") -> None:
-    """Train what an exported configuration says into `folder/final`."""
-    from trainable.retrain import Recipe, retrain
-
-    config: Any = StudyConfig.load(best, (), ImageTrainable.sections)
-    prepared = ImageTrainable().prepare(config, {}, folder, view.preparing)
-    _check_same_images(config, prepared, StudyPaths(folder))
-    view.preparing("building the network", 0, 1)
-    use_this_machine(config.resources.gpus_per_trial)
-    plan = _plan(config)
-    recipe = Recipe(
-        model=config.model,
-        hyperparameters=config.training,
-        epochs=plan["epochs"],
-        learning_rates=_record(config, "trial").get("learning_rates", []),
-        seed=plan["seed"],
-        view_seed=config.seed,
-        positive=prepared.context["positive"],
-        colour=config.data.colour,
-    )
-    retrain(recipe, folder / "arrays", folder / "final", view.preparing)
-
-
-def _plan(config: Any) -> dict[str, Any]:
-    """What an exported configuration has in common with the description of the model that it was trained into."""
-    from search.sampling import derive_seed
-
-    return {
-        "architecture": config.model.architecture,
-        "image_size": config.data.image_size,
-        "colour": config.data.colour,
-        "epochs": _record(config, "trial").get("best_epoch") or config.budget.epochs,
-        "seed": derive_seed(config.seed, "final"),
-        "hyperparameters": config.training.model_dump(mode="json"),
-    }
-
-
-def _record(config: StudyConfig, part: str) -> dict[str, Any]:
-    found = (config.record or {}).get(part)
-    return found if isinstance(found, dict) else {}
-
-
 def exported(paths: StudyPaths) -> Any:
     """The configuration in best.yaml, with its sections typed."""
     if not paths.best.exists():
@@ -146,7 +89,7 @@ def _describe(final: Path) -> dict[str, Any]:
 
 def _otherwise(config: StudyConfig, final: Path) -> list[str] | None:
     """How the model in `final` was trained otherwise than the configuration says; None when there is no model."""
-    plan, described = _plan(config), _describe(final)
+    plan, described = plan_of(config), _describe(final)
     if not described or not (final / "model.keras").exists():
         return None
     return differences({key: described.get(key) for key in plan}, plan)
@@ -177,7 +120,7 @@ def open_test_set(paths: StudyPaths, ledger: Any, view: "View") -> None:
     view.preparing("evaluating", 0, 1)
     use_this_machine(config.resources.gpus_per_trial)
     ledger.append(Noted("test_opened", {**at, "model_sha256": _describe(paths.final)["sha256"]}))
-    trial = _record(config, "trial")
+    trial = recorded(config, "trial")
     facts = {
         "study": paths.root.name,
         "test_opened": at,
@@ -240,22 +183,6 @@ def _card_facts(paths: StudyPaths, config: Any) -> dict[str, Any]:
     }
 
 
-def _check_same_images(config: StudyConfig, prepared: Any, paths: StudyPaths) -> None:
-    wanted = _record(config, "data").get("fingerprint")
-    came = prepared.record["data"]["fingerprint"]
-    if wanted and wanted != came:
-        if not paths.ledger.exists():
-            paths.split.unlink(missing_ok=True)  # of the wrong images, in a folder that is not a run's
-        raise ConfigurationError(
-            f"data: the configuration was found on images with fingerprint {wanted}, but these have {came}"
-        )
-    weights, found = (config.record or {}).get("weights_sha256"), prepared.record["weights_sha256"]
-    if weights and weights != found:
-        raise ConfigurationError(
-            f"model.weights: the configuration was found from weights with sha256 {weights}, but these have {found}"
-        )
-
-
 def model_folder(model: str) -> Path:
     """The folder `final` of a run, or the one that a model lies in."""
     path = Path(model)
@@ -267,11 +194,3 @@ def model_folder(model: str) -> Path:
             f"{model}: must have a trained model, but has none; `thawline retrain {model}` trains it"
         )
     return run.final
-
-
-def use_this_machine(gpus: float) -> None:
-    """TensorFlow with all cores, and one GPU where trials used any."""
-    from trainable.devices import apply_devices, plan_devices, visible_gpus
-
-    with suppress(RuntimeError):  # it runs already, with these settings
-        apply_devices(plan_devices(os.cpu_count() or 1, min(1, math.ceil(gpus)), visible_gpus()))

@@ -27,10 +27,8 @@ from search.commands.final_stage import (
     model_folder,
     name_winner,
     open_test_set,
-    retrain_exported,
-    retrain_file,
-    use_this_machine,
 )
+from search.commands.final_training import retrain_exported, retrain_file, use_this_machine
 from search.config import StudyConfig
 from search.console import near, say, show_final
 from search.errors import ConfigurationError, StudyStopped
