@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from search.answers import leave
 from search.commands import model, results, searching, start
 from search.console import complain, say
 from search.errors import ConfigurationError, LedgerError, StudyStopped
@@ -47,7 +48,7 @@ def main() -> None:
     """Entry point: exit code 0 means that everything promised was produced, 2 that nothing was started."""
     for stream in (sys.stdout, sys.stderr):  # file names may hold what the terminal's encoding lacks
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    sys.exit(_exit_code())
+    leave(_exit_code())
 
 
 def _exit_code() -> int:

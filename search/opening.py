@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
+from search.answers import answer_of
 from search.config import StudyConfig, differences
 from search.disk import check_folder
 from search.entries import Entry
@@ -28,6 +29,7 @@ CHANGEABLE = (
     "logging.",
     "storage_copy",
 )
+ANSWER_SECONDS = 60.0  # in which a copy must say what it has; all of it may take longer
 _TRIAL = re.compile(r"\d+(\.\d+)?")  # the folder of a trial or of its rerun
 
 
@@ -58,15 +60,19 @@ def entries_elsewhere(paths: StudyPaths, place: Place | None, say: Callable[[str
     """What the copy has of this study; brings its files back where the run folder has nothing.
 
     Raises:
-        ConfigurationError: when the copy can't be reached and nothing is here: there may be a study to go on with.
+        ConfigurationError: when the copy can't be reached and nothing is here: there may be a study to go on with; or
+            when a new study could not be copied there.
     """
     if place is None:
         return {}
     here = begun(paths)
     try:
-        entries = read_copy(place)
+        answer_of(place.files, ANSWER_SECONDS)
+        entries = answer_of(lambda: read_copy(place))
+        if not entries and not here:
+            answer_of(place.check_usable, ANSWER_SECONDS)
         if entries and not here:
-            restore_files(place, paths)
+            answer_of(lambda: restore_files(place, paths))
             say(f"{paths.root} is empty: the study, {len(entries)} events, comes back from its copy in {place.name}")
     except OSError as error:
         if not here:

@@ -1,15 +1,19 @@
 """A copy of a study in another place, kept up by a thread that no trial ever waits for.
 
 The ledger's entries lie there in pieces of `PIECE`; only the last piece is ever written again. With them go the files
-that a resumed study needs, and the newest checkpoint of each running trial.
+that a resumed study needs, the newest checkpoint of each running trial, and what was made of the winner.
 """
 
+import math
+import os
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from search import journal
+from search.answers import asking
 from search.entries import Entry, united
 from search.errors import ConfigurationError, LedgerError, StudyStopped
 from search.events import EpochReported, Event, Failed, TrialKey
@@ -17,13 +21,13 @@ from search.ledger import Ledger
 from search.paths import StudyPaths
 from search.place import Place
 from search.recovery import journal_of
-from search.whole_file import write_whole
 
 PIECE = 1000  # entries; some 300 kB
-PATIENCE_SECONDS = 60.0  # at the end of a session, for a place that does not answer
-HASTE_SECONDS = 1.0  # the same when the session is told to stop
+PATIENCE_SECONDS = 60.0  # at the end of a session, for a place to which nothing gets through
+HASTE_SECONDS = 1.0  # in all, when the session is told to stop
 _PAUSES = (1.0, 2.0, 5.0, 15.0, 60.0)  # seconds between attempts, the last one for ever
 _FILES = ("study.yaml", "split.csv", "best.yaml")
+_LAST = "manifest.json"  # of a checkpoint: without it the rest counts for nothing
 
 
 def copy_of(paths: StudyPaths, address: str | None) -> Place | None:
@@ -53,11 +57,9 @@ def read_copy(place: Place) -> list[Entry]:
 def restore_files(place: Place, paths: StudyPaths) -> None:
     """Bring the study's files and checkpoints back; the ledger is made from `read_copy`."""
     for name in place.files():
-        if name in _FILES or name.startswith(f"{paths.trials.name}/"):
-            content = (place / name).read()
-            if content is not None and ".." not in Path(name).parts:
-                (paths.root / name).parent.mkdir(parents=True, exist_ok=True)
-                write_whole(paths.root / name, content)
+        wanted = name in _FILES or name.startswith((f"{paths.trials.name}/", f"{paths.final.name}/"))
+        if wanted and ".." not in Path(name).parts:
+            (place / name).fetch(paths.root / name)
 
 
 @contextmanager
@@ -73,12 +75,12 @@ def copied(ledger: Ledger, paths: StudyPaths, place: Place, say: Callable[[str],
     try:
         yield copy
     except BaseException:
-        copy.finish(HASTE_SECONDS)
+        copy.finish(HASTE_SECONDS, at_most=HASTE_SECONDS)
         raise
     if not copy.finish(PATIENCE_SECONDS):
         raise StudyStopped(
-            f"the copy in {place.name} must be complete, but {copy.problem or 'that took too long'}; the study itself "
-            f"is whole in {paths.root}, and the same command completes the copy"
+            f"the copy in {place.name} must be complete, but {copy.problem or 'nothing got through in time'}; "
+            f"the study itself is whole in {paths.root}, and the same command completes the copy"
         )
 
 
@@ -97,9 +99,10 @@ class StorageCopy:
         self._running: dict[TrialKey, str] = {}  # the checkpoint of each that is in the place
         self._over: set[TrialKey] = set()
         self._wanted, self._done = 1, 0  # changes so far; those of them that are in the place
+        self._steps = 0  # that got through, however small
         self._ending = self._given_up = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="storage-copy", daemon=True)
+        self._thread = asking(self._run)
 
     def start(self) -> None:
         self._thread.start()
@@ -115,16 +118,26 @@ class StorageCopy:
             self._wanted += 1
             self._changed.notify_all()
 
-    def finish(self, seconds: float) -> bool:
-        """Copy what is left, within so many seconds; whether all of it is there."""
+    def finish(self, patience: float, at_most: float = math.inf) -> bool:
+        """Copy what is left; whether all of it is there.
+
+        Args:
+            patience: Seconds in which something must get through.
+            at_most: Seconds in all.
+        """
+        end = time.monotonic() + at_most
         with self._changed:
             self._ending = True
             self._wanted += 1  # files may have changed without an event
             self._changed.notify_all()
-            whole = self._changed.wait_for(lambda: self._done == self._wanted, seconds)
+            steps = -1
+            while self._done != self._wanted and self._steps != steps and time.monotonic() < end:
+                steps = self._steps
+                left = min(patience, end - time.monotonic())
+                self._changed.wait_for(lambda: self._done == self._wanted or self._steps != steps, left)  # noqa: B023
             self._given_up = True
             self._changed.notify_all()
-        return whole
+            return self._done == self._wanted
 
     def _run(self) -> None:
         failures = 0
@@ -157,47 +170,63 @@ class StorageCopy:
             self._changed.wait_for(lambda: self._given_up, 0.2 if ending else 0)
 
     def _copy(self) -> None:
-        """What matters most first: entries, then small files, then checkpoints."""
-        self._pieces.copy(self._ledger.sequence)
+        """What matters most first: entries, then small files, then checkpoints, then what only a finished study has."""
+        self._copy_entries()
         for name in _FILES:
             self._copy_file(name)
-        while self._over:
-            key = self._over.pop()
-            self._running.pop(key, None)
+        for key in list(self._over):
             (self._place / self._checkpoints(key)).remove()
+            self._running.pop(key, None)
+            self._over.discard(key)  # only now: a removal that failed is tried again
         for key in list(self._running):
             self._copy_checkpoint(key)
-            self._pieces.copy(self._ledger.sequence)
+            self._copy_entries()
+        if self._ending:
+            for path in sorted(path for path in self._paths.final.rglob("*") if path.is_file()):
+                self._copy_file(path.relative_to(self._paths.root).as_posix())
+
+    def _copy_entries(self) -> None:
+        """Also between the parts of a large file, so that no event waits for one."""
+        self._pieces.copy(self._ledger.sequence)
+        with self._changed:
+            self._steps += 1
+            self._changed.notify_all()
 
     def _copy_file(self, name: str) -> None:
         try:
-            status = (self._paths.root / name).stat()
-            if self._files.get(name) != (status.st_mtime_ns, status.st_size):
-                (self._place / name).write((self._paths.root / name).read_bytes())
-                self._files[name] = (status.st_mtime_ns, status.st_size)
+            with (self._paths.root / name).open("rb") as stream:
+                status = os.fstat(stream.fileno())
+                if self._files.get(name) != (status.st_mtime_ns, status.st_size):
+                    (self._place / name).send(stream, status.st_size, self._copy_entries)
+                    self._files[name] = (status.st_mtime_ns, status.st_size)
         except FileNotFoundError:
             return
 
     def _copy_checkpoint(self, key: TrialKey) -> None:
-        """The trial's newest checkpoint, its manifest last; the one before it stays until then."""
-        folder = self._checkpoints(key)
+        """The trial's newest checkpoint, its manifest last; the one before it stays until then.
+
+        All its files are opened first: what is open stays whole, though newer checkpoints take its place meanwhile.
+        """
+        folder, before = self._checkpoints(key), self._running.get(key, "")
         newest = max((p.parent.name for p in (self._paths.root / folder).glob("[0-9]*/manifest.json")), default="")
-        if newest in ("", self._running.get(key, "")):
+        if newest in ("", before):
             return
-        try:
-            files = sorted(
-                (self._paths.root / folder / newest).iterdir(), key=lambda path: path.name == "manifest.json"
-            )
-            for path in files:
-                (self._place / f"{folder}/{newest}/{path.name}").write(path.read_bytes())
-        except FileNotFoundError:  # a newer one took its place meanwhile, or the trial has ended: its event is coming
-            return
-        self._running[key] = newest
-        for older in {name.partition("/")[0] for name in (self._place / folder).files()} - {newest}:
+        with ExitStack() as stack:
+            try:
+                files = sorted((self._paths.root / folder / newest).iterdir(), key=lambda path: path.name == _LAST)
+                streams = [stack.enter_context(path.open("rb")) for path in files]
+            except FileNotFoundError:  # a newer one took its place, or the trial has ended: its event is coming
+                return
+            for path, stream in zip(files, streams, strict=True):
+                size = os.fstat(stream.fileno()).st_size
+                (self._place / f"{folder}/{newest}/{path.name}").send(stream, size, self._copy_entries)
+        there = {before} if before else {name.partition("/")[0] for name in (self._place / folder).files()}
+        for older in there - {newest}:
             (self._place / f"{folder}/{older}").remove()
+        self._running[key] = newest
 
     def _checkpoints(self, key: TrialKey) -> str:
-        return f"{(self._paths.trial(*key) / 'checkpoint').relative_to(self._paths.root)}"
+        return f"{self._paths.checkpoints(*key).relative_to(self._paths.root)}"
 
 
 class _Pieces:

@@ -4,7 +4,10 @@ here (SQLite writes its own).
 
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -20,6 +23,25 @@ def write_whole(path: Path, content: str | bytes) -> None:
             write_fully(descriptor, content.encode() if isinstance(content, str) else content)
         finally:
             os.close(descriptor)
+        os.replace(temporary, path)
+        flush_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write beside the final name; it takes that name when the block ends well.
+
+    Raises:
+        OSError: when it can't be written; `path` is then as it was.
+    """
+    temporary = path.with_name(f".{path.name[:32]}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
         os.replace(temporary, path)
         flush_folder(path.parent)
     finally:

@@ -32,8 +32,8 @@ class Handler(fs.FileSystemHandler):
     def get_file_info_selector(self, selector: Any) -> Any:
         return self._reached().get_file_info(selector)
 
-    def open_input_stream(self, path: str) -> Any:
-        return self._reached().open_input_stream(path)
+    def open_input_file(self, path: str) -> Any:
+        return self._reached().open_input_file(path)
 
     def open_output_stream(self, path: str, metadata: Any) -> Any:
         self.open_gate.wait()
@@ -58,4 +58,4 @@ class Handler(fs.FileSystemHandler):
         raise NotImplementedError
 
     copy_file = delete_dir_contents = delete_file = delete_root_dir_contents = normalize_path = _absent
-    open_append_stream = open_input_file = _absent
+    open_append_stream = open_input_stream = _absent

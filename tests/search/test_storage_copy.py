@@ -236,7 +236,7 @@ class Hostile:
         return ["trials/../../evil", "trials/1/fine", "/etc/passwd", "study.sh"]
 
     def __truediv__(self, name):
-        return SimpleNamespace(read=name.encode)
+        return SimpleNamespace(fetch=lambda path: (path.parent.mkdir(parents=True), path.write_text(name)))
 
 
 def test_a_name_that_leads_out_of_the_run_folder_is_not_restored(paths, tmp_path):
