@@ -74,6 +74,7 @@ def object_store() -> Iterator[Store]:
         options = [f"-{name}.port={ports[2 * i]}" for i, name in enumerate(_COMPONENTS)]
         options += [f"-{name}.port.grpc={ports[2 * i + 1]}" for i, name in enumerate(_COMPONENTS)]
         options += [f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", "-s3.port.iceberg=0"]
+        options += ["-s3.port.lance=0"]
         options += [f"-s3.config={folder}/s3.json", "-s3.autoCreateBucket=false", "-master.telemetry=false"]
         options += ["-master.volumeSizeLimitMB=1024", "-volume.max=50"]
         with (Path(folder) / "log").open("wb") as log:

@@ -1,4 +1,6 @@
 import importlib.util
+import io
+import shutil
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +14,7 @@ from search.database import read
 from search.errors import ConfigurationError, StudyStopped
 from search.events import Asked, EpochReported, Failed
 from search.ledger import Ledger
+from search.object_stores import PART
 from search.paths import StudyPaths
 from search.place import Place
 from search.storage_copy import copied, copy_of, read_copy, restore_files
@@ -244,3 +247,60 @@ def test_a_name_that_leads_out_of_the_run_folder_is_not_restored(paths, tmp_path
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()] == [
         "it/trials/1/fine"
     ]
+
+
+def test_a_checkpoint_that_is_removed_while_it_is_carried_arrives_whole(paths, place, handler, said):
+    opened = handler.open_output_stream
+
+    def remove_and_open(path, metadata):
+        if "checkpoint" in path:
+            shutil.rmtree(paths.trial(3) / "checkpoint", ignore_errors=True)
+        return opened(path, metadata)
+
+    handler.open_output_stream = remove_and_open
+    with Ledger(paths.ledger) as ledger, copied(ledger, paths, place, said.append):
+        ledger.append(*asked(3))
+        checkpoint(paths, 3, 1)
+        ledger.append(EpochReported(3, 1, {"v": 0.5}, "continue"))
+    assert not (paths.trial(3) / "checkpoint").exists()
+    assert [name for name in place.files() if "checkpoint" in name] == [
+        f"trials/3/checkpoint/000001/{name}" for name in ("arrays.npz", "manifest.json", "values.json")
+    ]
+
+
+@pytest.mark.parametrize("kind", ["folder", "fake"])
+def test_something_else_can_be_done_between_the_parts_of_a_large_file(tmp_path, place, kind):
+    there = place if kind == "fake" else Place.at(str(tmp_path / "there"))
+    content, calls = bytes(2 * PART + 1), []
+    (there / "large").send(io.BytesIO(content), len(content), lambda: calls.append(1))
+    assert len(calls) == 3
+    assert (there / "large").read() == content
+
+
+def test_what_was_made_of_the_winner_is_carried_at_the_end_and_comes_back(paths, place, said, tmp_path):
+    with Ledger(paths.ledger) as ledger, copied(ledger, paths, place, said.append):
+        ledger.append(*asked(0))
+        (paths.final / "figures").mkdir(parents=True)
+        (paths.final / "model.keras").write_bytes(b"a model")
+        (paths.final / "figures" / "roc.png").write_bytes(b"a figure")
+    found = StudyPaths(tmp_path / "back")
+    restore_files(place, found)
+    assert (found.final / "model.keras").read_bytes() == b"a model"
+    assert (found.final / "figures" / "roc.png").read_bytes() == b"a figure"
+
+
+def test_a_file_that_was_cut_short_is_an_error_and_leaves_no_half(tmp_path):
+    cut = Place(SimpleNamespace(open_input_file=lambda path: Cut()), "file", "fake://file")
+    with pytest.raises(OSError, match=r"fake://file was cut short: 40 of 100 bytes did not come"):
+        cut.fetch(tmp_path / "back" / "file")
+    assert list((tmp_path / "back").iterdir()) == []
+
+
+class Cut(io.BytesIO):
+    """A stream that ends before its size."""
+
+    def __init__(self):
+        super().__init__(b"x" * 60)
+
+    def size(self):
+        return 100

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from search.whole_file import write_whole
+from search.whole_file import whole_file, write_whole
 
 
 @pytest.mark.parametrize(("content", "expected"), [("ü\r\n", "ü\r\n".encode()), (b"\x00\xff", b"\x00\xff"), ("", b"")])
@@ -49,3 +49,14 @@ def test_a_reader_never_sees_half_a_file(tmp_path):
     done.set()
     reader.join()
     assert seen <= set(texts)
+
+
+def test_a_file_whose_writing_fails_half_way_leaves_what_was_there(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"before")
+    with pytest.raises(TypeError), whole_file(path) as stream:
+        stream.writelines([b"half", "no bytes"])
+    assert (path.read_bytes(), list(tmp_path.iterdir())) == (b"before", [path])
+    with whole_file(path) as stream:
+        stream.write(b"after")
+    assert path.read_bytes() == b"after"
