@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import jsonschema
@@ -121,3 +122,158 @@ def test_nodes_install_the_lock_from_files_that_are_sent_to_them(launched):
     assert all((ROOT / local).exists() for local in sent.values())
     assert {remote.removeprefix("~/thawline/") for remote in sent} == set(sent.values())
     assert {"pyproject.toml", "requirements.lock", "search", "trainable", "analysis", "configs"} <= set(sent.values())
+
+
+# The fields that the operator's own definitions (ray.io/v1, KubeRay 1.5.1 to 1.6) give these parts and this project uses,
+# with their types; a misspelt field is refused here, as `kubectl apply` would. What Kubernetes says of pods is not in it
+# beyond the fields used.
+_TEXT, _COUNT, _YES = {"type": "string"}, {"type": "integer"}, {"type": "boolean"}
+
+
+def _object(required=(), **properties):
+    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+
+
+def _list(of):
+    return {"type": "array", "items": of, "minItems": 1}
+
+
+_TEXTS = {"type": "object", "additionalProperties": _TEXT}
+_RESOURCES = _object(["requests", "limits"], requests=_TEXTS, limits=_TEXTS)
+_CONFINED = _object(allowPrivilegeEscalation=_YES, capabilities=_object(drop=_list(_TEXT)))
+_CONTAINER = _object(
+    ["name", "image", "resources", "securityContext"],
+    name=_TEXT,
+    image=_TEXT,
+    command=_list(_TEXT),
+    env=_list(_object(["name", "value"], name=_TEXT, value=_TEXT)),
+    resources=_RESOURCES,
+    securityContext=_CONFINED,
+    volumeMounts=_list(_object(["name", "mountPath"], name=_TEXT, mountPath=_TEXT)),
+)
+_VOLUME = _object(
+    ["name"],
+    name=_TEXT,
+    persistentVolumeClaim=_object(["claimName"], claimName=_TEXT),
+    emptyDir=_object(medium={"enum": ["Memory", ""]}, sizeLimit=_TEXT),
+)
+_POD = _object(
+    ["containers", "securityContext"],
+    restartPolicy={"enum": ["Always", "Never", "OnFailure"]},
+    automountServiceAccountToken=_YES,
+    securityContext=_object(
+        ["runAsNonRoot", "runAsUser"],
+        runAsNonRoot=_YES,
+        runAsUser=_COUNT,
+        fsGroup=_COUNT,
+        seccompProfile=_object(["type"], type={"enum": ["RuntimeDefault", "Localhost", "Unconfined"]}),
+    ),
+    tolerations=_list(_object(key=_TEXT, operator={"enum": ["Exists", "Equal"]}, effect=_TEXT)),
+    containers=_list(_CONTAINER),
+    volumes=_list(_VOLUME),
+)
+_TEMPLATE = _object(["spec"], spec=_POD)
+_RAY_JOB = _object(
+    ["entrypoint", "rayClusterSpec"],
+    entrypoint=_TEXT,
+    shutdownAfterJobFinishes=_YES,
+    backoffLimit=_COUNT,
+    rayClusterSpec=_object(
+        ["headGroupSpec", "workerGroupSpecs", "rayVersion", "authOptions"],
+        rayVersion=_TEXT,
+        authOptions=_object(["mode"], mode={"enum": ["token", "disabled"]}),
+        enableInTreeAutoscaling=_YES,
+        autoscalerOptions=_object(
+            version={"enum": ["v1", "v2"]},
+            idleTimeoutSeconds=_COUNT,
+            securityContext=_CONFINED,
+            resources=_RESOURCES,
+        ),
+        headGroupSpec=_object(["rayStartParams", "template"], rayStartParams=_TEXTS, template=_TEMPLATE),
+        workerGroupSpecs=_list(
+            _object(
+                ["groupName", "minReplicas", "maxReplicas", "rayStartParams", "template"],
+                groupName=_TEXT,
+                replicas=_COUNT,
+                minReplicas=_COUNT,
+                maxReplicas=_COUNT,
+                rayStartParams=_TEXTS,
+                template=_TEMPLATE,
+            )
+        ),
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def kubernetes():
+    """What clusters/kuberay.yaml has of each kind."""
+    text = (ROOT / "clusters/kuberay.yaml").read_text(encoding="utf-8")
+    return {document["kind"]: document for document in yaml.safe_load_all(text)}
+
+
+def _pods(kubernetes):
+    spec = kubernetes["RayJob"]["spec"]["rayClusterSpec"]
+    groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+    return [kubernetes["Pod"]["spec"], *(group["template"]["spec"] for group in groups)]
+
+
+def test_kubernetes_knows_every_field_of_the_study_job(kubernetes):
+    assert kubernetes["RayJob"]["apiVersion"] == "ray.io/v1"
+    jsonschema.validate(kubernetes["RayJob"]["spec"], _RAY_JOB)
+    jsonschema.validate(kubernetes["Pod"]["spec"], _POD)
+
+
+def test_on_kubernetes_gpu_workers_scale_from_zero_and_have_an_end(kubernetes):
+    spec = kubernetes["RayJob"]["spec"]
+    [group] = spec["rayClusterSpec"]["workerGroupSpecs"]
+    assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (0, 0, 4)
+    assert group["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert spec["rayClusterSpec"]["enableInTreeAutoscaling"]
+    assert spec["shutdownAfterJobFinishes"]
+    assert f"resources.concurrency={group['maxReplicas']}" in spec["entrypoint"]
+
+
+def test_on_kubernetes_every_node_asks_for_the_token(kubernetes):
+    assert kubernetes["RayJob"]["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+
+
+def test_on_kubernetes_the_head_runs_no_trials_and_keeps_what_counts_in_the_claim(kubernetes):
+    head = kubernetes["RayJob"]["spec"]["rayClusterSpec"]["headGroupSpec"]
+    assert head["rayStartParams"]["num-cpus"] == "0"
+    claim = kubernetes["PersistentVolumeClaim"]["metadata"]["name"]
+    assert {"name": "data", "persistentVolumeClaim": {"claimName": claim}} in head["template"]["spec"]["volumes"]
+    assert "storage=/data/" in kubernetes["RayJob"]["spec"]["entrypoint"]
+
+
+def test_pods_ask_for_what_they_may_use_and_may_do_no_more_than_they_need(kubernetes):
+    for pod in _pods(kubernetes):
+        assert pod["securityContext"]["runAsNonRoot"]
+        for container in pod["containers"]:
+            assert container["resources"]["requests"] == container["resources"]["limits"]
+            assert container["securityContext"]["allowPrivilegeEscalation"] is False
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            mounted = {mount["name"] for mount in container["volumeMounts"]}
+            assert mounted == {volume["name"] for volume in pod["volumes"]}
+
+
+def test_the_object_store_fits_into_the_shared_memory_of_its_pod(kubernetes):
+    spec = kubernetes["RayJob"]["spec"]["rayClusterSpec"]
+    for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+        [shared] = [each for each in group["template"]["spec"]["volumes"] if each["name"] == "shared-memory"]
+        assert shared["emptyDir"] == {"medium": "Memory", "sizeLimit": "1Gi"}
+        assert int(group["rayStartParams"]["object-store-memory"]) < 2**30
+
+
+def test_all_pods_run_this_version_in_an_image_with_the_locked_ray(kubernetes):
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert {container["image"] for pod in _pods(kubernetes) for container in pod["containers"]} == {
+        f"thawline:{version}"
+    }
+    locked = re.search(r"^ray==(.+)$", (ROOT / "requirements.lock").read_text(encoding="utf-8"), re.MULTILINE)[1]
+    assert kubernetes["RayJob"]["spec"]["rayClusterSpec"]["rayVersion"] == locked
+    recipe = (ROOT / "clusters/Dockerfile").read_text(encoding="utf-8")
+    assert f"FROM rayproject/ray:{locked}-py311-cpu\n" in recipe
+    assert f"--tag thawline:{version} ." in recipe
+    for copied in re.findall(r"^COPY --chown=ray:users (.+) \S+$", recipe, re.MULTILINE):
+        assert all((ROOT / name).exists() for name in copied.split())
