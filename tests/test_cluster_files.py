@@ -124,8 +124,8 @@ def test_nodes_install_the_lock_from_files_that_are_sent_to_them(launched):
     assert {"pyproject.toml", "requirements.lock", "search", "trainable", "analysis", "configs"} <= set(sent.values())
 
 
-# The fields that the operator's own definitions (ray.io/v1, KubeRay 1.5.1 to 1.6) give these parts and this project uses,
-# with their types; a misspelt field is refused here, as `kubectl apply` would. What Kubernetes says of pods is not in it
+# The fields of these parts that the operator knows (ray.io/v1, KubeRay 1.5.1 to 1.6) and that are used here, with their
+# types: a misspelt one is refused here, as `kubectl apply` would. What Kubernetes itself says of pods is not in it
 # beyond the fields used.
 _TEXT, _COUNT, _YES = {"type": "string"}, {"type": "integer"}, {"type": "boolean"}
 
