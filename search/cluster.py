@@ -21,6 +21,7 @@ from search.nodes import HeadWatch
 OBJECT_STORE_BYTES = 100_000_000
 # A Unix socket's path has at most 107 bytes (Linux; 103 on macOS), of which Ray's session and socket take 64.
 LONGEST_FOLDER = 103 - 64 - len("/ray")
+_TINY = 1e-9  # 0.3 / 0.1 is a little less than 3
 # `ray up` leaves the cluster's description on the head.
 LAUNCHER_FILE = Path("~/ray_bootstrap_config.yaml")
 
@@ -137,6 +138,20 @@ def check_fits(nodes: Sequence[Mapping[str, float]], per_trial: TrialResources) 
     return "; ".join(problems) or together
 
 
+def idle_gpu(per_trial: TrialResources) -> str | None:
+    """What to say of a share that leaves a quarter of each GPU idle or more, because no further trial fits there."""
+    if not 0 < per_trial.gpus < 1:
+        return None
+    together = _shares_of_a_gpu(per_trial.gpus)
+    idle = 1 - together * per_trial.gpus
+    if idle < 0.25:
+        return None
+    return (
+        f"resources.gpus_per_trial: with {per_trial.gpus:g}, {together} at once fit on a GPU and {idle:.0%} of it lies "
+        f"idle; {1 / together:.3g} leaves nothing, {1 / (together + 1):.2g} lets {together + 1} trials share it"
+    )
+
+
 def allowed_nodes(description: Mapping[str, Any]) -> list[dict[str, float]]:
     """Resources of the head and of every worker that a launcher file (cluster.yaml) allows, running yet or not."""
     kinds, head = dict(description.get("available_node_types", {})), description.get("head_node_type")
@@ -188,14 +203,17 @@ def lets_strangers_in(address: str) -> bool:
 
 
 def _trials_on(node: Mapping[str, float], per_trial: TrialResources) -> int:
-    tiny = 1e-9  # 0.3 / 0.1 is a little less than 3
-    by_cpu = math.floor(node.get("CPU", 0) / per_trial.cpus + tiny)
+    by_cpu = math.floor(node.get("CPU", 0) / per_trial.cpus + _TINY)
     if not per_trial.gpus:
         return by_cpu
     gpus = node.get("GPU", 0)
     shared = per_trial.gpus < 1  # a share lies on one GPU; it is never pieced together from two
-    by_gpu = gpus * math.floor(1 / per_trial.gpus + tiny) if shared else gpus // per_trial.gpus
+    by_gpu = gpus * _shares_of_a_gpu(per_trial.gpus) if shared else gpus // per_trial.gpus
     return min(by_cpu, int(by_gpu))
+
+
+def _shares_of_a_gpu(share: float) -> int:
+    return math.floor(1 / share + _TINY)
 
 
 def _private_folder(stack: ExitStack) -> Path:

@@ -174,13 +174,15 @@ class Session:
     def _run(self, source: TrialSource | Then) -> None:
         if not source.missing and not isinstance(source, Then):
             return
-        from search.cluster import TrialResources, check_fits, connect, plan_concurrency
+        from search.cluster import TrialResources, check_fits, connect, idle_gpu, plan_concurrency
         from search.desk import Home, open_desk
         from search.outpost import on_any_host
         from search.tune_bridge import run_trials
 
         asked = self.config.resources
         per_trial = TrialResources(asked.cpus_per_trial, asked.gpus_per_trial)
+        if idle := idle_gpu(per_trial):
+            self.view.say(idle)
         self.view.preparing("starting Ray", 0, 1)
         with connect(asked.address) as cluster:
             self.view.preparing("starting Ray", 1, 1)

@@ -1,9 +1,12 @@
-"""What of the machine one worker uses, decided before TensorFlow starts; afterwards it is too late."""
+"""What of the machine one worker uses: planned from plain values, then applied before TensorFlow starts.
+
+Afterwards it is too late. Precision (`model.precision`) and XLA (`model.xla`) follow the study file, not the device.
+"""
 
 import math
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,29 +20,49 @@ LEAST_MEGABYTES = 512
 
 @dataclass(frozen=True)
 class DeviceSettings:
-    """The devices of one worker.
+    """The devices of one worker: everything about them that is decided, before anything is done.
 
     Attributes:
         visible_devices: GPUs by number or UUID; empty: CPU only.
-        memory_share: Share of the one GPU's memory, in (0, 1); None: GPUs are not shared.
+        gpu_megabytes: What TensorFlow may take of the one GPU that is shared; None: GPUs are not shared, and their
+            memory is taken as it is needed.
         threads: Threads that TensorFlow computes with, at least 1.
     """
 
     visible_devices: tuple[str, ...]
-    memory_share: float | None
+    gpu_megabytes: int | None
     threads: int
 
 
-def plan_devices(cpus: float, gpus: float, visible: Sequence[str]) -> DeviceSettings:
+def total_megabytes(device: str) -> int:
+    """Memory of a GPU named by number or UUID; TensorFlow itself tells it only once it runs.
+
+    Raises:
+        InputError: when the NVIDIA driver does not say.
+    """
+    try:
+        [megabytes] = _ask_driver("memory.total", device)
+        return int(megabytes)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise InputError(
+            f"resources.gpus_per_trial: a share needs the memory of GPU {device}, but `nvidia-smi` does not tell it "
+            "here; look whether it does in a shell, or set whole GPUs"
+        ) from error
+
+
+def plan_devices(
+    cpus: float, gpus: float, visible: Sequence[str], memory_of: Callable[[str], int] = total_megabytes
+) -> DeviceSettings:
     """What a worker with these resources uses.
 
     Args:
         cpus: CPUs it was promised.
         gpus: GPUs it was promised; below 1, a share of one.
         visible: GPUs it was given, for example the parts of CUDA_VISIBLE_DEVICES.
+        memory_of: Megabytes of a GPU; asked for a share alone.
 
     Raises:
-        InputError: when fewer GPUs are visible than were promised.
+        InputError: when fewer GPUs are visible than were promised, or a share is too small to train anything.
     """
     wanted = math.ceil(gpus)
     if len(visible) < wanted:
@@ -47,7 +70,9 @@ def plan_devices(cpus: float, gpus: float, visible: Sequence[str]) -> DeviceSett
             f"resources.gpus_per_trial: {gpus:g} needs {wanted} visible GPU(s), but this worker sees {len(visible)}; "
             "look whether `nvidia-smi` lists them here, or set it to 0"
         )
-    return DeviceSettings(tuple(visible[:wanted]), gpus if 0 < gpus < 1 else None, max(1, int(cpus)))
+    own = tuple(visible[:wanted])
+    limit = memory_limit(gpus, memory_of(own[0])) if 0 < gpus < 1 else None
+    return DeviceSettings(own, limit, max(1, int(cpus)))
 
 
 def visible_gpus() -> list[str]:
@@ -94,13 +119,10 @@ def apply_devices(settings: DeviceSettings) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)  # with its default, one thread took up to 1.4 CPUs
     for gpu in tf.config.list_physical_devices("GPU"):
-        if settings.memory_share is None:
+        if settings.gpu_megabytes is None:
             tf.config.experimental.set_memory_growth(gpu, True)
         else:
-            # TensorFlow itself tells a GPU's memory only once it runs.
-            [total] = _ask_driver("memory.total", settings.visible_devices[0])
-            megabytes = memory_limit(settings.memory_share, int(total))
-            limit = tf.config.LogicalDeviceConfiguration(memory_limit=megabytes)
+            limit = tf.config.LogicalDeviceConfiguration(memory_limit=settings.gpu_megabytes)
             tf.config.set_logical_device_configuration(gpu, [limit])
 
 

@@ -17,6 +17,7 @@ from search.cluster import (
     allowed_nodes,
     check_fits,
     connect,
+    idle_gpu,
     lets_strangers_in,
     plan_concurrency,
     ray_environment,
@@ -77,6 +78,22 @@ def test_gpus_above_one_are_whole():
     assert TrialResources(1, 2).gpus == 2
     with pytest.raises(ConfigurationError, match=r"whole number .* got 1\.5"):
         TrialResources(1, 1.5)
+
+
+@pytest.mark.parametrize("share", [0, 0.1, 0.2, 0.25, 0.3, 1 / 3, 0.5, 0.8, 1, 2])
+def test_shares_that_use_a_gpu_well_are_nothing_to_speak_of(share):
+    assert idle_gpu(TrialResources(1, share)) is None
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"),
+    [
+        (0.6, "with 0.6, 1 at once fit on a GPU and 40% of it lies idle; 1 leaves nothing, 0.5 lets 2 trials share it"),
+        (0.35, "with 0.35, 2 at once fit on a GPU and 30% of it lies idle; 0.5 leaves nothing, 0.33 lets 3 trials"),
+    ],
+)
+def test_a_share_that_leaves_much_of_a_gpu_idle_is_spoken_of(share, expected):
+    assert expected in idle_gpu(TrialResources(1, share))
 
 
 def test_a_launcher_file_says_what_a_cluster_may_grow_to():

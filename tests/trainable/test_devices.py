@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from trainable.devices import DeviceSettings, memory_limit, plan_devices, visible_gpus
+from trainable.devices import DeviceSettings, memory_limit, plan_devices, total_megabytes, visible_gpus
 from trainable.errors import InputError
 
 
@@ -16,12 +16,31 @@ from trainable.errors import InputError
         (0.5, 0, [], DeviceSettings((), None, 1)),
         (3.9, 0, [], DeviceSettings((), None, 3)),
         (4, 1, ["2"], DeviceSettings(("2",), None, 4)),
-        (1, 0.25, ["GPU-6a1f"], DeviceSettings(("GPU-6a1f",), 0.25, 1)),
+        (1, 0.25, ["GPU-6a1f"], DeviceSettings(("GPU-6a1f",), 2976, 1)),
+        (1, 0.5, ["3", "0"], DeviceSettings(("3",), 6976, 1)),
         (1, 2, ["0", "1", "2"], DeviceSettings(("0", "1"), None, 1)),
     ],
 )
 def test_a_worker_uses_what_it_was_promised_and_no_more(cpus, gpus, visible, expected):
-    assert plan_devices(cpus, gpus, visible) == expected
+    assert plan_devices(cpus, gpus, visible, memory_of=lambda device: 16_000) == expected
+
+
+def test_the_memory_of_a_gpu_is_asked_for_by_its_name_and_for_a_share_alone():
+    asked = []
+
+    def memory_of(device):
+        asked.append(device)
+        return {"GPU-6a1f": 16_000, "GPU-77b0": 80_000}[device]
+
+    assert plan_devices(1, 0.5, ["GPU-77b0", "GPU-6a1f"], memory_of).gpu_megabytes == 40_000 - 1024
+    plan_devices(1, 1, ["GPU-6a1f"], memory_of)
+    plan_devices(1, 0, ["GPU-6a1f"], memory_of)
+    assert asked == ["GPU-77b0"]
+
+
+def test_a_share_too_small_for_its_gpu_is_refused_before_tensorflow_is_there():
+    with pytest.raises(InputError, match=r"at least 0\.1 on a GPU with 16,000 MB, but got 0\.05"):
+        plan_devices(1, 0.05, ["0"], memory_of=lambda device: 16_000)
 
 
 @pytest.mark.parametrize(("gpus", "visible"), [(1, []), (0.5, []), (2, ["0"])])
@@ -49,6 +68,23 @@ def test_without_a_word_from_the_environment_the_driver_is_asked(monkeypatch, tm
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert visible_gpus() == expected
+
+
+DRIVER = """#!/bin/sh
+case "$*" in
+  *memory.total*--id=1*) echo 81559 ;;
+  *) exit 6 ;;
+esac
+"""
+
+
+def test_the_driver_is_asked_for_the_memory_of_one_gpu(monkeypatch, tmp_path):
+    (tmp_path / "nvidia-smi").write_text(DRIVER)
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert total_megabytes("1") == 81559
+    with pytest.raises(InputError, match="a share needs the memory of GPU 2"):
+        total_megabytes("2")
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 4, 8])
