@@ -28,16 +28,10 @@ LAUNCHER_FILE = Path("~/ray_bootstrap_config.yaml")
 
 @dataclass(frozen=True)
 class TrialResources:
-    """What one trial takes: TensorFlow threads, and GPUs or a fraction of one."""
+    """What one trial takes: TensorFlow threads, and whole GPUs or a fraction of one."""
 
     cpus: float = 1
     gpus: float = 0
-
-    def __post_init__(self) -> None:
-        if self.gpus > 1 and self.gpus != int(self.gpus):
-            raise ConfigurationError(
-                f"resources.gpus_per_trial: must be a whole number or below 1 for a share, but got {self.gpus:g}"
-            )
 
 
 @dataclass(frozen=True)

@@ -83,12 +83,18 @@ class Budget(Section):
     """
 
 
+def _whole_or_a_share(gpus: float) -> float:
+    if gpus > 1 and gpus != int(gpus):
+        raise ValueError(f"must be a whole number, or below 1 for a share of one GPU, but got {gpus:g}")
+    return gpus
+
+
 class Resources(Section):
     """What one trial takes and where it runs."""
 
     cpus_per_trial: Annotated[float, Field(gt=0)] = 1
     """TensorFlow's threads equal this."""
-    gpus_per_trial: Annotated[float, Field(ge=0)] = 0
+    gpus_per_trial: Annotated[float, Field(ge=0), AfterValidator(_whole_or_a_share)] = 0
     """A fraction shares one GPU between trials, each with that share of its memory."""
     concurrency: Annotated[int, Field(ge=1)] | None = None
     """Trials at once; default: as many as fit."""

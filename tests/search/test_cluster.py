@@ -74,12 +74,6 @@ def test_a_trial_that_fits_nowhere_is_explained(nodes, per_trial, expected):
     assert check_fits(nodes, per_trial) == expected
 
 
-def test_gpus_above_one_are_whole():
-    assert TrialResources(1, 2).gpus == 2
-    with pytest.raises(ConfigurationError, match=r"whole number .* got 1\.5"):
-        TrialResources(1, 1.5)
-
-
 @pytest.mark.parametrize("share", [0, 0.1, 0.2, 0.25, 0.3, 1 / 3, 0.5, 0.8, 1, 2])
 def test_shares_that_use_a_gpu_well_are_nothing_to_speak_of(share):
     assert idle_gpu(TrialResources(1, share)) is None

@@ -110,6 +110,10 @@ def test_problems_of_every_kind_are_told_together():
             ["pruner.reduction_factor: must be greater than or equal to 2, but got 1"],
         ),
         ({"budget": {"wall_seconds": math.inf}}, ["budget.wall_seconds: must be a finite number, but got inf"]),
+        (
+            {"resources": {"gpus_per_trial": 1.5}},
+            ["resources.gpus_per_trial: must be a whole number, or below 1 for a share of one GPU, but got 1.5"],
+        ),
         ({"qqq": 1}, ["qqq: unknown key; known: " + ", ".join(StudyConfig.model_fields)]),
         ({1: 2}, ["1: Keys should be strings, but got 1"]),
         ([1], ["a study file must hold `key: value` lines, but got list"]),
