@@ -124,6 +124,48 @@ def test_nodes_install_the_lock_from_files_that_are_sent_to_them(launched):
     assert {"pyproject.toml", "requirements.lock", "search", "trainable", "analysis", "configs"} <= set(sent.values())
 
 
+PYTHON = """#!/bin/bash
+mkdir -p "$3/bin"
+cat > "$3/bin/pip" << 'END'
+#!/bin/bash
+echo "$@" >> ~/asked
+[[ $* != *--editable* ]] || touch ~/thawline/venv/bin/thawline
+END
+chmod +x "$3/bin/pip"
+"""
+
+
+def test_own_machines_are_set_up_once_and_a_second_time_for_nothing(tmp_path):
+    (tmp_path / "commands").mkdir()
+    for name, text in {"python3.11": PYTHON, "nvidia-smi": "#!/bin/true\n"}.items():
+        (tmp_path / "commands" / name).write_text(text)
+        (tmp_path / "commands" / name).chmod(0o755)
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").touch(0o644)
+    given = _read("clusters/on_premise.yaml")
+    environment = {"HOME": str(tmp_path), "PATH": f"{tmp_path}/commands:/usr/bin:/bin"}
+    asked = []
+    for _ in range(2):
+        for command in given["setup_commands"] + given["worker_setup_commands"]:
+            subprocess.run(["bash", "-c", command], env=environment, check=True, timeout=60)
+        asked.append((tmp_path / "asked").read_text().splitlines())
+        (tmp_path / "asked").unlink()
+    installs = [[line.split()[-1].split("/")[-1] for line in lines] for lines in asked]
+    assert installs[0] == ["requirements.lock", "thawline", "tensorflow[and-cuda]"]
+    assert installs[1] == ["requirements.lock", "tensorflow[and-cuda]"]  # which are there: pip has nothing to do
+    assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / ".bashrc").read_text().count("thawline/venv/bin") == 1
+
+
+@pytest.mark.parametrize("role", ["head", "worker"])
+def test_own_machines_are_known_by_the_address_that_ssh_came_to(role):
+    [start] = _starts(_read("clusters/on_premise.yaml")[f"{role}_start_ray_commands"])
+    [option] = re.findall(r"--node-ip-address=\S.*?\)", start)
+    environment = {"SSH_CONNECTION": "10.0.0.9 51234 10.0.0.2 22"}
+    said = subprocess.run(["bash", "-c", f"echo {option}"], env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout == "--node-ip-address=10.0.0.2\n"
+
+
 # The fields of these parts that the operator knows (ray.io/v1, KubeRay 1.5.1 to 1.6) and that are used here, with their
 # types: a misspelt one is refused here, as `kubectl apply` would. What Kubernetes itself says of pods is not in it
 # beyond the fields used.

@@ -54,11 +54,78 @@ if "cpu" in sys.argv:
 print(json.dumps(found))
 """
 
+STUDY = """
+import json, sys, time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from ray import tune
+from ray.cluster_utils import Cluster
+from search.config import StudyConfig
+from search.driver import run_study
+from search.ledger import read_history
+from trainable.devices import plan_devices, visible_gpus
 
-def _run(*what):
+class Trial(tune.Trainable):
+    def setup(self, config):
+        self.reset_config(config)
+
+    def reset_config(self, config):
+        self._messages = self._run(config["study"], config["trial"])
+        return True
+
+    def step(self):
+        return {"thawline": [next(self._messages)]}
+
+    def _run(self, study, trial):
+        plan = plan_devices(study["cpus"], study["gpus"], visible_gpus(), memory_of=lambda device: 16_000)
+        yield {"kind": "started", "worker": "one"}
+        began = time.time()
+        for epoch in range(1, trial["epochs"] + 1):
+            time.sleep(0.5)
+            yield {"kind": "epoch", "epoch": epoch, "metrics": {"v": 1.0}, "seconds": {}, "last": False}
+            used = [list(plan.visible_devices), plan.gpu_megabytes, began, time.time()]
+            (Path(study["folder"]) / str(trial["key"][0])).write_text(json.dumps(used))
+
+@dataclass
+class Prepared:
+    record: dict[str, Any]
+    context: dict[str, Any]
+
+class Trainable:
+    sections = {}
+    metrics = ("v",)
+    trial_class = Trial
+
+    def prepare(self, config, largest, folder, progress):
+        return Prepared({}, {"folder": sys.argv[1]})
+
+head = {"num_cpus": 8, "num_gpus": 2, "object_store_memory": 100_000_000, "temp_dir": sys.argv[1] + "/ray"}
+cluster = Cluster(initialize_head=True, head_node_args=head)
+paths = run_study(StudyConfig.parse({
+    "name": "it",
+    "storage": sys.argv[1] + "/runs",
+    "space": {"x": {"type": "float", "low": 0.1, "high": 1.0}},
+    "objective": {"metric": "v"},
+    "pruner": {"name": "none"},
+    "budget": {"trials": 8, "epochs": 3},
+    "resources": {"address": cluster.address, "gpus_per_trial": 0.5},
+    "final": {"finalists": 0},
+}), Trainable())
+cluster.shutdown()
+history = read_history(paths.ledger)
+print(json.dumps({
+    "at once": history.note("cluster")["trials_at_once"],
+    "completed": sum(trial.status == "completed" for trial in history.search_trials()),
+    "used": [json.loads((Path(sys.argv[1]) / str(number)).read_text()) for number in range(8)],
+}))
+"""
+
+
+def _run(*what, script=SCRIPT):
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="t-", ignore_cleanup_errors=True) as folder:
         finished = subprocess.run(
-            [sys.executable, "-c", SCRIPT, folder, *what],
+            [sys.executable, "-c", script, folder, *what],
             env={**os.environ, "CUDA_VISIBLE_DEVICES": DEVICES, "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
@@ -107,3 +174,14 @@ def test_a_trial_on_cpu_sees_no_gpu_though_ray_hides_none():
     assert seen == DEVICES.split(",")
     assert applied == ""
     assert used == 0
+
+
+@pytest.mark.ray
+def test_a_search_runs_as_many_trials_at_once_as_there_are_halves_of_gpus():
+    found = _run(script=STUDY)
+    assert (found["at once"], found["completed"]) == (4, 8)
+    assert {limit for _, limit, _, _ in found["used"]} == {8_000 - 1_024}
+    for device in DEVICES.split(","):
+        spans = [(began, ended) for [name], _, began, ended in found["used"] if name == device]
+        assert spans, f"device {device} was left idle"
+        assert max(sum(began <= moment < ended for began, ended in spans) for moment, _ in spans) <= 2
