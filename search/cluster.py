@@ -41,10 +41,12 @@ class Cluster:
     Attributes:
         address: `host:port`.
         nodes: Resources (`CPU`, `GPU`, …) of every node that it has or, started with a launcher file, may grow to.
+        missing: Nodes that a launcher file promises without saying what they have, and that have not come yet.
     """
 
     address: str
     nodes: list[dict[str, float]]
+    missing: int = 0
 
 
 def ray_environment() -> dict[str, str]:
@@ -103,8 +105,12 @@ def connect(address: str | None = None, folder: Path | None = None, cpus: int | 
         if address == "auto":
             _check_door(found)
         living = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        allowed = [] if address is None else allowed_nodes(_launcher_description())
-        yield Cluster(found, allowed if any(node.get("CPU") for node in allowed) else living)
+        description = {} if address is None else _launcher_description()
+        allowed = allowed_nodes(description)
+        if any(node.get("CPU") for node in allowed):
+            yield Cluster(found, allowed)
+        else:
+            yield Cluster(found, living, max(0, promised_nodes(description) - len(living)))
 
 
 def plan_concurrency(nodes: Sequence[Mapping[str, float]], per_trial: TrialResources, requested: int | None) -> int:
@@ -153,6 +159,20 @@ def allowed_nodes(description: Mapping[str, Any]) -> list[dict[str, float]]:
     first = [kinds.pop(head)] if head in kinds else []
     workers = [kind for kind in kinds.values() for _ in range(kind.get("max_workers", limit))]
     return [kind.get("resources", {}) for kind in first + workers[:limit]]
+
+
+def promised_nodes(description: Mapping[str, Any]) -> int:
+    """How many nodes a launcher file keeps running, the head included; 0 where it says nothing."""
+    kinds = description.get("available_node_types", {}).values()
+    return 1 + sum(kind.get("min_workers", 0) for kind in kinds) if kinds else 0
+
+
+def late_nodes(missing: int, concurrency: int) -> str:
+    """What to say when a search is planned without some nodes that were promised."""
+    return (
+        f"resources.concurrency: planned as {concurrency} from the nodes that are there, but {missing} more will come; "
+        "start the search again when `ray status` shows them, or set it"
+    )
 
 
 def secure_token(path: Path, create: bool) -> None:

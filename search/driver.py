@@ -174,7 +174,7 @@ class Session:
     def _run(self, source: TrialSource | Then) -> None:
         if not source.missing and not isinstance(source, Then):
             return
-        from search.cluster import TrialResources, check_fits, connect, idle_gpu, plan_concurrency
+        from search.cluster import TrialResources, check_fits, connect, idle_gpu, late_nodes, plan_concurrency
         from search.desk import Home, open_desk
         from search.outpost import on_any_host
         from search.tune_bridge import run_trials
@@ -190,6 +190,8 @@ class Session:
             if problem:
                 raise ConfigurationError(f"resources: {problem}")
             concurrency = plan_concurrency(cluster.nodes, per_trial, asked.concurrency)
+            if cluster.missing and not asked.concurrency:
+                self.view.say(late_nodes(cluster.missing, concurrency))
             self._note_cluster(cluster.nodes, concurrency)
             context = {
                 **self._prepared.context,

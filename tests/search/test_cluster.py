@@ -20,6 +20,7 @@ from search.cluster import (
     idle_gpu,
     lets_strangers_in,
     plan_concurrency,
+    promised_nodes,
     ray_environment,
     secure_token,
 )
@@ -102,6 +103,18 @@ def test_a_launcher_file_says_what_a_cluster_may_grow_to():
     }
     assert allowed_nodes(description) == [{"CPU": 0}, {"CPU": 8, "GPU": 1}, {"CPU": 4}, {"CPU": 4}]
     assert allowed_nodes({}) == []
+
+
+@pytest.mark.parametrize(
+    ("description", "expected"),
+    [
+        ({}, 0),
+        ({"available_node_types": {"local.cluster.node": {"resources": {}, "min_workers": 2, "max_workers": 2}}}, 3),
+        ({"available_node_types": {"head": {"min_workers": 0}, "gpu": {"min_workers": 1}, "cpu": {}}}, 2),
+    ],
+)
+def test_a_launcher_file_promises_the_head_and_the_workers_it_keeps(description, expected):
+    assert promised_nodes(description) == expected
 
 
 def test_the_launcher_file_of_this_project_has_room_for_gpu_trials():
