@@ -174,9 +174,10 @@ class Session:
     def _run(self, source: TrialSource | Then) -> None:
         if not source.missing and not isinstance(source, Then):
             return
-        from search.cluster import TrialResources, check_fits, connect, idle_gpu, late_nodes, plan_concurrency
+        from search.cluster import connect
         from search.desk import Home, open_desk
         from search.outpost import on_any_host
+        from search.placement import TrialResources, check_fits, idle_gpu, late_nodes, plan_concurrency
         from search.tune_bridge import run_trials
 
         asked = self.config.resources

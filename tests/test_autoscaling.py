@@ -20,7 +20,7 @@ from ray.autoscaler.v2.scheduler import ResourceDemandScheduler
 from ray.autoscaler.v2.utils import ResourceRequestUtil
 from ray.core.generated.autoscaler_pb2 import ClusterResourceState, NodeState, NodeStatus, ResourceRequestByCount
 
-from search.cluster import TrialResources, allowed_nodes, plan_concurrency
+from search.placement import TrialResources, allowed_nodes, plan_concurrency
 
 ROOT = Path(__file__).resolve().parents[1]
 
