@@ -9,21 +9,23 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.timeout(420)
+
 ROOT = Path(__file__).resolve().parents[1]
 # Numbers that are no positions, so that a position taken for a name is seen.
 DEVICES = "3,5"
 SCRIPT = """
 import json, os, sys
 import ray
-from trainable.devices import apply_devices, plan_devices, visible_gpus
+from trainable.devices import apply_devices, plan_devices, plan_memory, visible_gpus
 
 ray.init(address="local", num_cpus=8, num_gpus=2, include_dashboard=False, object_store_memory=100_000_000,
          _temp_dir=sys.argv[1], log_to_driver=False, logging_level="ERROR")
 
 class Worker:
     def plan(self, gpus):
-        settings = plan_devices(1, gpus, visible_gpus(), memory_of=lambda device: 16_000)
-        return [list(settings.visible_devices), settings.gpu_megabytes]
+        settings = plan_devices(1, gpus, visible_gpus())
+        return [list(settings.visible_devices), plan_memory(settings, memory_of=lambda device: 16_000)]
 
     def apply(self, gpus):
         seen = visible_gpus()
@@ -64,7 +66,7 @@ from ray.cluster_utils import Cluster
 from search.config import StudyConfig
 from search.driver import run_study
 from search.ledger import read_history
-from trainable.devices import plan_devices, visible_gpus
+from trainable.devices import plan_devices, plan_memory, visible_gpus
 
 class Trial(tune.Trainable):
     def setup(self, config):
@@ -78,13 +80,14 @@ class Trial(tune.Trainable):
         return {"thawline": [next(self._messages)]}
 
     def _run(self, study, trial):
-        plan = plan_devices(study["cpus"], study["gpus"], visible_gpus(), memory_of=lambda device: 16_000)
+        plan = plan_devices(study["cpus"], study["gpus"], visible_gpus())
         yield {"kind": "started", "worker": "one"}
         began = time.time()
         for epoch in range(1, trial["epochs"] + 1):
             time.sleep(0.5)
             yield {"kind": "epoch", "epoch": epoch, "metrics": {"v": 1.0}, "seconds": {}, "last": False}
-            used = [list(plan.visible_devices), plan.gpu_megabytes, began, time.time()]
+            limit = plan_memory(plan, memory_of=lambda device: 16_000)
+            used = [list(plan.visible_devices), limit, began, time.time()]
             (Path(study["folder"]) / str(trial["key"][0])).write_text(json.dumps(used))
 
 @dataclass
@@ -129,7 +132,7 @@ def _run(*what, script=SCRIPT):
             env={**os.environ, "CUDA_VISIBLE_DEVICES": DEVICES, "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
-            timeout=170,
+            timeout=400,
             check=False,
         )
     assert finished.returncode == 0, finished.stderr

@@ -3,6 +3,7 @@
 Afterwards it is too late. Precision (`model.precision`) and XLA (`model.xla`) follow the study file, not the device.
 """
 
+import logging
 import math
 import os
 import subprocess
@@ -11,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from trainable.errors import InputError
+
+log = logging.getLogger("thawline.trial")
 
 # A process takes this much of a GPU for CUDA, cuDNN and cuBLAS themselves, outside the limit TensorFlow is given.
 CUDA_MEGABYTES = 1024
@@ -24,14 +27,46 @@ class DeviceSettings:
 
     Attributes:
         visible_devices: GPUs by number or UUID; empty: CPU only.
-        gpu_megabytes: What TensorFlow may take of the one GPU that is shared; None: GPUs are not shared, and their
-            memory is taken as it is needed.
+        memory_share: Share of the one GPU's memory, in (0, 1); None: GPUs are not shared, and their memory is taken as
+            it is needed.
         threads: Threads that TensorFlow computes with, at least 1.
     """
 
     visible_devices: tuple[str, ...]
-    gpu_megabytes: int | None
+    memory_share: float | None
     threads: int
+
+
+def plan_devices(cpus: float, gpus: float, visible: Sequence[str]) -> DeviceSettings:
+    """What a worker with these resources uses.
+
+    Args:
+        cpus: CPUs it was promised.
+        gpus: GPUs it was promised; below 1, a share of one.
+        visible: GPUs it was given, for example the parts of CUDA_VISIBLE_DEVICES.
+
+    Raises:
+        InputError: when fewer GPUs are visible than were promised.
+    """
+    wanted = math.ceil(gpus)
+    if len(visible) < wanted:
+        raise InputError(
+            f"resources.gpus_per_trial: {gpus:g} needs {wanted} visible GPU(s), but this worker sees {len(visible)}; "
+            "look whether `nvidia-smi` lists them here, or set it to 0"
+        )
+    return DeviceSettings(tuple(visible[:wanted]), gpus if 0 < gpus < 1 else None, max(1, int(cpus)))
+
+
+def visible_gpus() -> list[str]:
+    """GPUs this process may use: what CUDA_VISIBLE_DEVICES lists, or all there are where it is not set."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is None:
+        try:
+            listed = ",".join(_ask_driver("index"))
+        except (OSError, subprocess.SubprocessError):  # no NVIDIA driver here
+            return []
+    devices = [device.strip() for device in listed.split(",")]
+    return [device for device in devices if device not in ("", "-1")]
 
 
 def total_megabytes(device: str) -> int:
@@ -50,55 +85,25 @@ def total_megabytes(device: str) -> int:
         ) from error
 
 
-def plan_devices(
-    cpus: float, gpus: float, visible: Sequence[str], memory_of: Callable[[str], int] = total_megabytes
-) -> DeviceSettings:
-    """What a worker with these resources uses.
+def plan_memory(settings: DeviceSettings, memory_of: Callable[[str], int] = total_megabytes) -> int | None:
+    """Megabytes that TensorFlow may take of a GPU, so that 1 / share workers fit on it with their CUDA libraries.
 
     Args:
-        cpus: CPUs it was promised.
-        gpus: GPUs it was promised; below 1, a share of one.
-        visible: GPUs it was given, for example the parts of CUDA_VISIBLE_DEVICES.
-        memory_of: Megabytes of a GPU; asked for a share alone.
-
-    Raises:
-        InputError: when fewer GPUs are visible than were promised, or a share is too small to train anything.
-    """
-    wanted = math.ceil(gpus)
-    if len(visible) < wanted:
-        raise InputError(
-            f"resources.gpus_per_trial: {gpus:g} needs {wanted} visible GPU(s), but this worker sees {len(visible)}; "
-            "look whether `nvidia-smi` lists them here, or set it to 0"
-        )
-    own = tuple(visible[:wanted])
-    limit = memory_limit(gpus, memory_of(own[0])) if 0 < gpus < 1 else None
-    return DeviceSettings(own, limit, max(1, int(cpus)))
-
-
-def visible_gpus() -> list[str]:
-    """GPUs this process may use: what CUDA_VISIBLE_DEVICES lists, or all there are where it is not set."""
-    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if listed is None:
-        try:
-            listed = ",".join(_ask_driver("index"))
-        except (OSError, subprocess.SubprocessError):  # no NVIDIA driver here
-            return []
-    devices = [device.strip() for device in listed.split(",")]
-    return [device for device in devices if device not in ("", "-1")]
-
-
-def memory_limit(share: float, total_megabytes: int) -> int:
-    """Megabytes that TensorFlow may take of a GPU, so that 1 / `share` workers fit on it with their CUDA libraries.
+        settings: Of the worker; None is the answer where its GPUs are not shared.
+        memory_of: Megabytes of a GPU.
 
     Raises:
         InputError: when the share is too small to train anything.
     """
-    megabytes = int(share * total_megabytes) - CUDA_MEGABYTES
+    if settings.memory_share is None:
+        return None
+    total = memory_of(settings.visible_devices[0])
+    megabytes = int(settings.memory_share * total) - CUDA_MEGABYTES
     if megabytes < LEAST_MEGABYTES:
-        least = (CUDA_MEGABYTES + LEAST_MEGABYTES) / total_megabytes
+        least = (CUDA_MEGABYTES + LEAST_MEGABYTES) / total
         raise InputError(
             f"resources.gpus_per_trial: must be at least {math.ceil(100 * least) / 100:g} on a GPU with "
-            f"{total_megabytes:,} MB, but got {share:g}"
+            f"{total:,} MB, but got {settings.memory_share:g}"
         )
     return megabytes
 
@@ -107,6 +112,7 @@ def apply_devices(settings: DeviceSettings) -> None:
     """Set the environment and start TensorFlow's configuration; call it before anything else touches TensorFlow.
 
     Raises:
+        InputError: when a share is too small for its GPU, or the GPU's memory cannot be had.
         RuntimeError: when TensorFlow already runs with other settings.
     """
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # numbers mean what Ray and nvidia-smi mean by them
@@ -118,11 +124,20 @@ def apply_devices(settings: DeviceSettings) -> None:
 
     tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)  # with its default, one thread took up to 1.4 CPUs
-    for gpu in tf.config.list_physical_devices("GPU"):
-        if settings.gpu_megabytes is None:
+    found = tf.config.list_physical_devices("GPU")
+    if len(found) < len(settings.visible_devices):
+        log.warning(
+            "GPUs %s were promised, but TensorFlow finds %d: the rest is computed on the CPU; look whether CUDA's "
+            "libraries are installed (the extra `cuda`)",
+            ", ".join(settings.visible_devices),
+            len(found),
+        )
+    for gpu in found:
+        megabytes = plan_memory(settings)
+        if megabytes is None:
             tf.config.experimental.set_memory_growth(gpu, True)
         else:
-            limit = tf.config.LogicalDeviceConfiguration(memory_limit=settings.gpu_megabytes)
+            limit = tf.config.LogicalDeviceConfiguration(memory_limit=megabytes)
             tf.config.set_logical_device_configuration(gpu, [limit])
 
 
