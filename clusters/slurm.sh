@@ -28,7 +28,7 @@ fi
 
 # By job: several jobs may share a node. Ray draws its other ports from those that are free.
 port=$((20000 + SLURM_JOB_ID % 10000))
-head_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head --lines=1)
+head_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed --quiet 1p) # `head` would break the pipe
 head_address=${HEAD_ADDRESS:-$(hostname -I | cut --delimiter=' ' --fields=1)} # set it where nodes have several networks
 private=$(mktemp --directory "$HOME/.thawline-job-$SLURM_JOB_ID-XXXXXX")
 

@@ -34,7 +34,7 @@ STUDY = {
 }
 SCONTROL = """#!/bin/bash
 case "$1" in
-  show) printf 'first\\nsecond\\n' ;;
+  show) echo first; seq 20000 ;;  # more than a pipe holds
   requeue) echo "$2" >> "$MADE_UP/requeued" ;;
 esac
 """
