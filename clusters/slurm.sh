@@ -40,12 +40,13 @@ export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$private/token" RAY_USAGE_STATS_
 # On each node: Ray within what Slurm gave, in a folder nobody else can enter, removed with it. Not `ray stop`: that
 # would end all of this user's Rays on the node, those of other jobs too.
 start_ray() {
-  local folder="/tmp/thawline-$SLURM_JOB_ID-${SLURM_NODEID:-0}" ray
+  local folder="/tmp/thawline-$SLURM_JOB_ID-${SLURM_NODEID:-0}" ray="" stopped=false
+  trap 'stopped=true; [[ -z $ray ]] || kill "$ray" 2> /dev/null || true' TERM
   mkdir --mode=700 "$folder" || return
   ray start --block --temp-dir="$folder/ray" --min-worker-port=0 --max-worker-port=0 --disable-usage-stats \
     --num-cpus="${SLURM_CPUS_PER_TASK:-1}" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" --object-store-memory=500000000 "$@" &
   ray=$!
-  trap 'kill "$ray" 2> /dev/null || true' TERM
+  ! $stopped || kill "$ray"
   wait "$ray" || wait "$ray" || true
   rm --recursive --force "$folder"
 }
