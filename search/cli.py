@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from search.answers import leave
-from search.commands import model, results, searching, start
+from search.commands import launching, model, results, searching, start
 from search.console import complain, say
 from search.errors import ConfigurationError, LedgerError, StudyStopped
 from trainable import DeploymentError, InputError, TrialError
@@ -22,7 +22,7 @@ app = typer.Typer(
     epilog="A study is one file, a run its folder under runs/. First steps: thawline init, thawline data check DIR, "
     "thawline search study.yaml --final. Or, without images: thawline quickstart.",
 )
-for each in (start, searching, results, model):
+for each in (start, searching, launching, results, model):
     app.add_typer(each.app)
 
 

@@ -124,6 +124,14 @@ def secure_token(path: Path, create: bool) -> None:
         path.chmod(0o600)
 
 
+def show_token() -> None:
+    """From now on this process shows the user's token to a cluster that it did not start."""
+    _enter_environment(starts=False)
+    import ray  # noqa: F401 - what reads the environment
+
+    _read_environment_again()
+
+
 def lets_strangers_in(address: str) -> bool:
     """Whether the Ray at `host:port` answers a caller who shows no token.
 

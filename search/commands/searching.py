@@ -58,7 +58,7 @@ def search(
 ) -> None:
     """Search, or go on with a search that was interrupted."""
     given: dict[str, Any] = {"name": name, "budget.trials": trials, "resources.address": address}
-    given["budget.wall_seconds"] = None if time_budget is None else _seconds(time_budget)
+    given["budget.wall_seconds"] = None if time_budget is None else as_seconds(time_budget)
     overrides = [*settings, *(f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None)]
     config: Any = load_study(study, overrides)
     if final and config.data.split_file is None and config.data.split.test == 0:
@@ -143,7 +143,7 @@ def _watching_view(json_events: bool) -> "View":
     return Screen(console.out) if console.out.is_terminal else Lines(sys.stdout)
 
 
-def _seconds(text: str) -> float:
+def as_seconds(text: str) -> float:
     """`90s`, `30m`, `1h30m` or a number of seconds."""
     parts = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s?)?", text)
     try:

@@ -1,0 +1,110 @@
+"""The command that runs a study on a cluster from a machine that is no part of it."""
+
+import json
+import shlex
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from search.commands.arguments import SEARCH, AsJson, Quiet, Settings, complete_studies, load_study, make_view
+from search.commands.searching import as_seconds
+from search.console import complain, near, say, show_best, show_final
+from search.errors import ConfigurationError, StudyStopped
+from search.paths import StudyPaths, check_name
+
+if TYPE_CHECKING:
+    from search.launch.launch import Launch
+
+app = typer.Typer()
+
+
+@app.command(
+    rich_help_panel=SEARCH,
+    epilog="Examples: thawline launch study.yaml --address http://127.0.0.1:8265 --final; the same again looks at it, "
+    "and fetches the run when it has ended; thawline launch study.yaml --stop. See docs/launch.md.",
+)
+def launch(
+    study: Annotated[
+        str,
+        typer.Argument(metavar="STUDY", help="A study file, or a run to go on with.", autocompletion=complete_studies),
+    ],
+    name: Annotated[str | None, typer.Option(help="Name of the run; default: the study file's.")] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="The cluster's dashboard; default: $RAY_API_SERVER_ADDRESS, else a tunnel."),
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="Configurations to try; more than before extends a study.")] = None,
+    time_budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="For the search, all its sessions together: 90s, 30m, 1h30m.")
+    ] = None,
+    settings: Settings = [],  # noqa: B006
+    final: Annotated[bool, typer.Option("--final", help="Go on: rerun finalists, export, retrain, evaluate.")] = False,
+    send_code: Annotated[
+        bool, typer.Option("--send-code", help="Run the code from here, even where this version is installed.")
+    ] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="End the running search, and fetch what it has.")] = False,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Only fetch the run as it is now.")] = False,
+    quiet: Quiet = False,
+    json_events: AsJson = False,
+) -> None:
+    """Run a study on a Ray cluster from here; look at it, and bring the run back."""
+    from search.interruption import Interrupted
+    from search.launch.door import Door, Unreachable, door_address
+    from search.launch.launch import Launch, Order
+
+    given: dict[str, Any] = {"name": name, "budget.trials": trials}
+    given["budget.wall_seconds"] = None if time_budget is None else as_seconds(time_budget)
+    overrides = [*settings, *(f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None)]
+    config: Any = load_study(study, overrides)
+    check_name(config.name)
+    if final and config.data.split_file is None and config.data.split.test == 0:
+        raise ConfigurationError("data.split.test: must be above 0 for --final, which evaluates on the test part")
+    order = Order(config, ("--final",) if final else (), send_code)
+    door = Door(door_address(address))
+    view = make_view(quiet, json_events)
+    launched = Launch(door, order, view)
+    try:
+        door.check()
+        with view:
+            paths = _act(launched, stop=stop, fetch=fetch)
+    except Unreachable as error:
+        raise ConfigurationError(f"--address: {error}; is the tunnel still open?") from error
+    except Interrupted:
+        if launched.submission and not (stop or fetch):
+            complain("left running", f"{launched.submission} goes on at {door.address}")
+            again = _command_again(study, name, address)
+            complain("look again", again)
+            complain("end it", f"{again} --stop")
+        raise
+    if json_events:
+        return
+    show_best(paths)
+    if (paths.final / "metrics.json").is_file():
+        show_final(paths)
+
+
+def _act(launched: "Launch", *, stop: bool, fetch: bool) -> StudyPaths:
+    """Do what is asked; the run as it is here then.
+
+    Raises:
+        StudyStopped: when the search did not come to its end; what it has is here all the same, where there is any.
+    """
+    if stop:
+        launched.stop()
+    elif not fetch and launched.begin():
+        try:
+            status = launched.follow()
+        except StudyStopped:
+            with suppress(StudyStopped):
+                launched.fetch()
+            raise
+        if status == "STOPPED":
+            paths = launched.fetch()
+            raise StudyStopped(f"{launched.submission} was stopped; {near(paths.root)} has what there is")
+    return launched.fetch()
+
+
+def _command_again(study: str, name: str | None, address: str | None) -> str:
+    given = [*(["--name", name] if name else []), *(["--address", address] if address else [])]
+    return shlex.join(["thawline", "launch", study, *given])

@@ -1,0 +1,88 @@
+"""Lends a run folder as one archive in Ray's log folder, which the dashboard gives to whoever shows the token.
+
+Prints a line of JSON that says what it is, and removes it when it is stopped or nobody has come.
+"""
+
+import json
+import os
+import signal
+import sqlite3
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+
+LENT_SECONDS = 1800.0
+LEFT_THERE = ("arrays", "scratch", "ray", "study.lock", "study.db", "study.db-wal", "study.db-shm")
+LEDGER = ("study.yaml", "study.events.jsonl")
+
+
+def pack(run: Path, archive: Path, ledger_only: bool = False) -> None:
+    """Write the archive: all that reads a run or goes on from it needs, the ledger as it is at one moment."""
+    with tempfile.TemporaryDirectory() as scratch, tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+        snapshot = Path(scratch) / "study.db"
+        if (run / "study.db").is_file():
+            _snapshot(run / "study.db", snapshot)
+            tar.add(snapshot, "study.db")
+        for path in _files(run, _ended(snapshot)):
+            name = path.relative_to(run).as_posix()
+            if not ledger_only or name in LEDGER:
+                try:
+                    tar.add(path, name, recursive=False)
+                except FileNotFoundError:  # replaced by a newer one meanwhile
+                    continue
+
+
+def _snapshot(ledger: Path, target: Path) -> None:
+    with closing(sqlite3.connect(f"{ledger.as_uri()}?mode=ro", uri=True, timeout=30)) as source:
+        with closing(sqlite3.connect(target)) as copy:
+            source.backup(copy)
+            copy.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
+
+
+def _ended(ledger: Path) -> set[str]:
+    """Folders of trials that will write no more checkpoints."""
+    if not ledger.exists():
+        return set()
+    with closing(sqlite3.connect(ledger)) as database:
+        rows = database.execute("SELECT kind, body FROM events WHERE kind IN ('epoch_reported', 'failed')").fetchall()
+    ends = [json.loads(body) for kind, body in rows if kind == "failed" or json.loads(body)["verdict"] != "continue"]
+    return {f"{end['number']}.{end['repeat']}" if end.get("repeat") else str(end["number"]) for end in ends}
+
+
+def _files(run: Path, ended: set[str]) -> Iterator[Path]:
+    for path in sorted(run.rglob("*")):
+        first, *rest = path.relative_to(run).parts
+        writing = first == "trials" and rest[1:2] == ["checkpoint"] and rest[0] not in ended
+        if path.is_file() and not path.is_symlink() and first not in LEFT_THERE and not writing:
+            if not path.name.endswith(".tmp"):
+                yield path
+
+
+def lend(asked: dict[str, Any]) -> None:
+    """Pack, say so, wait."""
+    run = Path(asked["run"]).expanduser().absolute()
+    logs = Path(os.readlink("/proc/self/fd/1")).parent  # Ray writes what this prints to a file in its log folder
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    descriptor, name = tempfile.mkstemp(prefix="thawline-", suffix=".tar.gz", dir=logs)  # 0600
+    os.close(descriptor)
+    archive = Path(name)
+    try:
+        pack(run, archive, asked["ledger_only"])
+        with archive.open("rb") as stream:
+            digest = file_digest(stream, "sha256").hexdigest()
+        line = {"file": archive.name, "bytes": archive.stat().st_size, "sha256": digest}
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
+        time.sleep(LENT_SECONDS)
+    finally:
+        archive.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    lend(json.loads(sys.argv[1]))
