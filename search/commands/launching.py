@@ -9,7 +9,7 @@ import typer
 
 from search.commands.arguments import SEARCH, AsJson, Quiet, Settings, complete_studies, load_study, make_view
 from search.commands.searching import as_seconds
-from search.console import complain, near, say, show_best, show_final
+from search.console import complain, near, show_best, show_final
 from search.errors import ConfigurationError, StudyStopped
 from search.paths import StudyPaths, check_name
 

@@ -1,1 +1,1 @@
-"""A study sent from here to a cluster's head, followed from here, and brought back: all through the dashboard's door."""
+"""A study sent from here to a cluster, followed from here and brought back: all through the dashboard's door."""

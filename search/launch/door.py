@@ -96,7 +96,7 @@ class Door:
         try:
             from ray.job_submission import JobSubmissionClient
 
-            logging.getLogger("ray.dashboard").setLevel(logging.WARNING)
+            logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)  # a line per package
 
             class Client(JobSubmissionClient):
                 """Ray's own, which would wait for ever."""
@@ -133,6 +133,29 @@ class Door:
         with self._reaching():
             answer = client._do_request("GET", path, **how)
         if answer.status_code != 200:
+            raise Unreachable(f"{self.address}{path.partition('?')[0]} answers {answer.status_code}")
+        return answer
+
+    def stream(self, path: str, silence: float | None = ANSWER_SECONDS) -> Any:
+        """An answer that is read as it comes; Ray's own client reads it to its end. To be closed.
+
+        Args:
+            path: What is asked for.
+            silence: Seconds without a byte after which the connection is lost; None: however long.
+        """
+        import requests
+
+        client = self._client
+        with self._reaching():
+            answer = requests.get(
+                f"{self.address}{path}",
+                headers=client._headers,
+                verify=client._verify,
+                stream=True,
+                timeout=(ANSWER_SECONDS, silence),
+            )
+        if answer.status_code != 200:
+            answer.close()
             raise Unreachable(f"{self.address}{path.partition('?')[0]} answers {answer.status_code}")
         return answer
 
@@ -211,7 +234,7 @@ class Door:
         """Write a file of Ray's log folder on a node to `target`."""
         import requests
 
-        with self._get(_log_path("file", node, name), stream=True) as answer, target.open("wb") as file:
+        with self.stream(_log_path("file", node, name)) as answer, target.open("wb") as file:
             try:
                 for piece in answer.iter_content(1_000_000):
                     file.write(piece)
@@ -233,7 +256,7 @@ class _Stream:
     """A log that a thread reads along, so that whoever waits for it can look whether the job is over."""
 
     def __init__(self, door: Door, path: str):
-        self._answer = door._get(path, stream=True, timeout=(ANSWER_SECONDS, None))
+        self._answer = door.stream(path, silence=None)
         self._pieces: queue.Queue[bytes | None] = queue.Queue(maxsize=1000)
         threading.Thread(target=self._read, name="job-log", daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""What is sent to a cluster, packed: the study file, the code where it is wanted, and the images and weights from here."""
+"""What is sent to a cluster, packed: the study file, the code where it is wanted, images and weights from here."""
 
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,3 +1,3 @@
-"""Small programs that run on the head. They need Python and Ray's own dependencies, and no Thawline, whose version there
-may be another one or none.
+"""Small programs that run on the head. They need Python and Ray's own dependencies; Thawline may be another one there,
+or none.
 """

@@ -39,10 +39,10 @@ def pack(run: Path, archive: Path, ledger_only: bool = False) -> None:
 
 
 def _snapshot(ledger: Path, target: Path) -> None:
-    with closing(sqlite3.connect(f"{ledger.as_uri()}?mode=ro", uri=True, timeout=30)) as source:
-        with closing(sqlite3.connect(target)) as copy:
-            source.backup(copy)
-            copy.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
+    source = sqlite3.connect(f"{ledger.as_uri()}?mode=ro", uri=True, timeout=30)
+    with closing(source), closing(sqlite3.connect(target)) as copy:
+        source.backup(copy)
+        copy.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
 
 
 def _ended(ledger: Path) -> set[str]:
@@ -59,15 +59,15 @@ def _files(run: Path, ended: set[str]) -> Iterator[Path]:
     for path in sorted(run.rglob("*")):
         first, *rest = path.relative_to(run).parts
         writing = first == "trials" and rest[1:2] == ["checkpoint"] and rest[0] not in ended
-        if path.is_file() and not path.is_symlink() and first not in LEFT_THERE and not writing:
-            if not path.name.endswith(".tmp"):
-                yield path
+        left = first in LEFT_THERE or path.name.endswith(".tmp") or path.is_symlink()
+        if path.is_file() and not left and not writing:
+            yield path
 
 
 def lend(asked: dict[str, Any]) -> None:
     """Pack, say so, wait."""
     run = Path(asked["run"]).expanduser().absolute()
-    logs = Path(os.readlink("/proc/self/fd/1")).parent  # Ray writes what this prints to a file in its log folder
+    logs = Path("/proc/self/fd/1").readlink().parent  # Ray writes what this prints to a file in its log folder
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     descriptor, name = tempfile.mkstemp(prefix="thawline-", suffix=".tar.gz", dir=logs)  # 0600
     os.close(descriptor)
