@@ -1,0 +1,91 @@
+import io
+import os
+import tarfile
+
+import pytest
+
+from search.errors import ConfigurationError, StudyStopped
+from search.launch.fetch import ORIGIN, _put_in_place, check_free, extract
+
+
+def archive(path, *members):
+    with tarfile.open(path, "w:gz") as tar:
+        for member, content in members:
+            tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def file(name, content=b"x", mode=0o644):
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = len(content), mode
+    return member, content
+
+
+def link(name, target, kind):
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, target
+    return member, b""
+
+
+def test_an_archive_becomes_its_files(tmp_path):
+    extract(archive(tmp_path / "a.tgz", file("study.yaml", b"a"), file("trials/0/log.txt", b"b")), tmp_path / "run")
+    assert (tmp_path / "run" / "trials" / "0" / "log.txt").read_bytes() == b"b"
+    assert (tmp_path / "run").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        file("../outside.txt"),
+        file("trials/../../outside.txt"),
+        file("/outside.txt"),
+        link("a", "/etc/passwd", tarfile.SYMTYPE),
+        link("a", "../outside.txt", tarfile.LNKTYPE),
+        link("a", "", tarfile.FIFOTYPE),
+        link("a", "", tarfile.CHRTYPE),
+    ],
+)
+def test_nothing_in_an_archive_leads_out_of_the_folder(tmp_path, member):
+    path = archive(tmp_path / "a.tgz", file("study.yaml"), member)
+    if member[0].name.startswith("/"):  # which tarfile reads as a name in the folder
+        extract(path, tmp_path / "run")
+        assert sorted(os.listdir(tmp_path / "run")) == ["outside.txt", "study.yaml"]
+    else:
+        with pytest.raises(StudyStopped, match="a fetched run must"):
+            extract(path, tmp_path / "run")
+    assert sorted(os.listdir(tmp_path)) == ["a.tgz", "run"]
+
+
+def test_a_torn_archive_is_told_as_one(tmp_path):
+    path = archive(tmp_path / "a.tgz", file("study.yaml", os.urandom(5000)))
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(StudyStopped):
+        extract(path, tmp_path / "run")
+
+
+def test_no_rights_come_along(tmp_path):
+    extract(archive(tmp_path / "a.tgz", file("tool", mode=0o4777)), tmp_path / "run")
+    assert (tmp_path / "run" / "tool").stat().st_mode & 0o7022 == 0
+
+
+def test_a_run_that_was_made_here_is_never_fetched_over(tmp_path):
+    check_free(tmp_path / "lungs")
+    (tmp_path / "lungs").mkdir()
+    with pytest.raises(ConfigurationError, match="a run that was made here is there"):
+        check_free(tmp_path / "lungs")
+    (tmp_path / "lungs" / ORIGIN).write_text("{}")
+    check_free(tmp_path / "lungs")
+
+
+def test_a_newer_copy_takes_the_place_of_an_older_one_and_what_was_added_here_stays(tmp_path):
+    old, new = tmp_path / "lungs", tmp_path / "arrived"
+    for folder, text in ((old, "old"), (new, "new")):
+        folder.mkdir()
+        (folder / "study.db").write_text(text)
+    (old / "study.db-wal").write_text("of the old ledger")
+    (old / "exported").mkdir()
+    (old / "exported" / "model.onnx").write_text("mine")
+    _put_in_place(new, old, tmp_path / "before")
+    assert sorted(os.listdir(old)) == ["exported", "study.db"]
+    assert (old / "study.db").read_text() == "new"
+    assert (old / "exported" / "model.onnx").read_text() == "mine"
