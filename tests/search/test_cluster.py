@@ -232,3 +232,67 @@ def test_an_address_without_ray_is_told_at_once():
 def test_what_ray_is_told_never_holds_the_token():
     assert ray_environment()["RAY_AUTH_MODE"] == "token"
     assert "RAY_AUTH_TOKEN" not in ray_environment()
+
+
+@pytest.mark.ray
+def test_an_autoscaler_sees_all_trials_that_may_run_at_once_before_any_of_them_runs(tmp_path):
+    """A head without CPUs: nothing can run, so whatever waits is what an autoscaler would make nodes for."""
+    seen, _ = _run(
+        """
+        import json, sys, threading, time
+        from pathlib import Path
+        from ray.cluster_utils import Cluster
+        from ray import tune
+        from search.cluster import connect
+        from search.config import StudyConfig
+        from search.ledger import Ledger
+        from search.study import Study
+
+        class Trial(tune.Trainable):
+            def setup(self, config):
+                self.reset_config(config)
+
+            def reset_config(self, new_config):
+                self._messages = iter([
+                    {"kind": "started", "worker": "w"},
+                    {"kind": "epoch", "epoch": 1, "metrics": {"v": 1.0}, "seconds": {}, "last": False},
+                ])
+                return True
+
+            def step(self):
+                return {"thawline": [next(self._messages)]}
+
+        config = StudyConfig.parse({
+            "space": {"x": {"type": "float", "low": 0.1, "high": 1.0}},
+            "objective": {"metric": "v"},
+            "budget": {"trials": 4, "epochs": 1},
+        })
+        few = {"object_store_memory": 100_000_000, "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **few})
+        waiting = []
+
+        def grow():
+            from ray.util import placement_group_table
+            deadline = time.monotonic() + 60
+            while len(waiting) < 3 and time.monotonic() < deadline:
+                groups = placement_group_table().values()
+                waiting[:] = [group["state"] for group in groups if group["state"] == "PENDING"]
+                time.sleep(0.2)
+            for _ in range(3):
+                cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
+
+        with connect(cluster.address), Ledger(Path.home() / "study.db") as ledger:
+            from search.tune_bridge import run_trials
+            autoscaler = threading.Thread(target=grow)
+            autoscaler.start()
+            run_trials(Study(config, ledger), Trial, {}, {"CPU": 1}, 3)
+            autoscaler.join()
+            ended = [trial.status for trial in ledger.history.search_trials()]
+        cluster.shutdown()
+        print(json.dumps([waiting, ended]))
+        """,
+        home=tmp_path,
+        RAY_AUTH_MODE="token",
+        RAY_AUTH_TOKEN="0" * 64,
+    )
+    assert seen == [["PENDING"] * 3, ["completed"] * 4]

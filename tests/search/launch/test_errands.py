@@ -1,4 +1,3 @@
-import os
 import tarfile
 
 import pytest
@@ -87,13 +86,13 @@ def test_inputs_come_to_a_lasting_place_once(tmp_path):
     (source / "0" / "scans" / "1.png").write_bytes(b"other")
     receive(source, target)
     assert (target / "0" / "scans" / "1.png").read_bytes() == b"one"
-    assert os.listdir(target.parent) == ["0123"]
+    assert [path.name for path in target.parent.iterdir()] == ["0123"]
 
 
 def test_inputs_that_could_not_be_copied_leave_nothing(tmp_path):
     with pytest.raises(FileNotFoundError):
         receive(tmp_path / "inputs", tmp_path / "lasting" / "0123")
-    assert os.listdir(tmp_path / "lasting") == []
+    assert list((tmp_path / "lasting").iterdir()) == []
 
 
 def test_the_probe_tells_what_is_there_and_of_the_launcher_file_only_what_it_may_grow_to(tmp_path, monkeypatch):

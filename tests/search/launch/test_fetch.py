@@ -21,6 +21,10 @@ def file(name, content=b"x", mode=0o644):
     return member, content
 
 
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
 def link(name, target, kind):
     member = tarfile.TarInfo(name)
     member.type, member.linkname = kind, target
@@ -49,11 +53,11 @@ def test_nothing_in_an_archive_leads_out_of_the_folder(tmp_path, member):
     path = archive(tmp_path / "a.tgz", file("study.yaml"), member)
     if member[0].name.startswith("/"):  # which tarfile reads as a name in the folder
         extract(path, tmp_path / "run")
-        assert sorted(os.listdir(tmp_path / "run")) == ["outside.txt", "study.yaml"]
+        assert names_in(tmp_path / "run") == ["outside.txt", "study.yaml"]
     else:
         with pytest.raises(StudyStopped, match="a fetched run must"):
             extract(path, tmp_path / "run")
-    assert sorted(os.listdir(tmp_path)) == ["a.tgz", "run"]
+    assert names_in(tmp_path) == ["a.tgz", "run"]
 
 
 def test_a_torn_archive_is_told_as_one(tmp_path):
@@ -86,6 +90,6 @@ def test_a_newer_copy_takes_the_place_of_an_older_one_and_what_was_added_here_st
     (old / "exported").mkdir()
     (old / "exported" / "model.onnx").write_text("mine")
     _put_in_place(new, old, tmp_path / "before")
-    assert sorted(os.listdir(old)) == ["exported", "study.db"]
+    assert names_in(old) == ["exported", "study.db"]
     assert (old / "study.db").read_text() == "new"
     assert (old / "exported" / "model.onnx").read_text() == "mine"

@@ -64,10 +64,11 @@ def test_too_much_to_send_is_refused_with_what_to_do(images):
         file.truncate(LIMIT)
     with pytest.raises(ConfigurationError) as caught:
         inputs_of({"data.path": images})
-    assert caught.value.problems == [
+    [problem] = caught.value.problems
+    assert problem == (
         "data.path: what is sent must have less than 105 MB, which is what Ray's dashboard takes, but has 105 MB; put "
         "it where the cluster's head sees it and give the path there: --set data.path=/path/there"
-    ]
+    )
 
 
 def test_the_study_there_has_the_paths_of_the_head_and_keeps_its_runs_in_a_lasting_place(images):
