@@ -71,7 +71,7 @@ def launch(
     except Unreachable as error:
         raise ConfigurationError(f"--address: {error}; is the tunnel still open?") from error
     except Interrupted:
-        if launched.submission and not (stop or fetch):
+        if launched.running:
             complain("left running", f"{launched.submission} goes on at {door.address}")
             again = _command_again(study, name, address)
             complain("look again", again)
@@ -90,11 +90,15 @@ def _act(launched: "Launch", *, stop: bool, fetch: bool) -> StudyPaths:
     Raises:
         StudyStopped: when the search did not come to its end; what it has is here all the same, where there is any.
     """
+    from search.launch.launch import DoorLost
+
     if stop:
         launched.stop()
     elif not fetch and launched.begin():
         try:
             status = launched.follow()
+        except DoorLost:
+            raise
         except StudyStopped:
             with suppress(StudyStopped):
                 launched.fetch()

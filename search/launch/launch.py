@@ -9,10 +9,11 @@ from typing import Any
 
 from search.config import StudyConfig
 from search.errors import ConfigurationError, StudyStopped
+from search.events import Event
 from search.launch.door import TERMINAL, Door, Unreachable
 from search.launch.errand import run_errand
 from search.launch.fetch import check_free, fetch_ledger, fetch_run
-from search.launch.parcel import STUDY_FILE, Inputs, digest_of, inputs_of, pack_search, paths_of, study_there
+from search.launch.parcel import RUNS, STUDY_FILE, Inputs, digest_of, inputs_of, pack_search, paths_of, study_there
 from search.launch.replay import Replay, read_events
 from search.launch.suitability import MODULES, code_is_sent, code_problems, problems_of
 from search.paths import StudyPaths
@@ -20,6 +21,10 @@ from search.view.progress import View
 
 PAUSES = (1.0, 2.0, 5.0, 10.0)  # seconds between attempts to reach a door that was lost, the last one again and again
 LOST_SECONDS = 600.0  # after which nobody is waited for any more; the job goes on
+
+
+class DoorLost(StudyStopped):
+    """Nothing answers any more; what runs there goes on."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +56,14 @@ class Launch:
 
     Attributes:
         submission: Name of the job that is looked at; None before there is one.
+        running: Whether that job was still at work when it was last looked at.
     """
 
     def __init__(self, door: Door, order: Order, view: View):
         self.door, self.order, self.view = door, order, view
         self.submission: str | None = None
+        self.running = False
+        self._has_past = True  # whether a ledger may be there that says what earlier jobs did
 
     def begin(self) -> bool:
         """Find the study's running job, or one that has done all of this order, or start one; whether one runs now.
@@ -75,7 +83,8 @@ class Launch:
             if last.status not in TERMINAL:
                 other = "" if same else "; it was started with other settings, and goes on with them"
                 self.view.say(f"{self.order.name} is running there already, as {last.submission_id}{other}")
-            return last.status not in TERMINAL
+            self.running = last.status not in TERMINAL
+            return self.running
         with_code = self._check(inputs)
         self._deliver(inputs)
         number = 1 + (int(last.submission_id.rpartition("-")[2]) if last else 0)
@@ -91,8 +100,12 @@ class Launch:
         self._there = run_errand(
             self.door,
             "probe",
-            {"paths": [*map(str, elsewhere.values()), *([inputs.target] if inputs else [])], "modules": MODULES},
+            {
+                "paths": [*map(str, elsewhere.values()), f"{RUNS}/{config.name}", *([inputs.target] if inputs else [])],
+                "modules": MODULES,
+            },
         )
+        self._has_past = f"{RUNS}/{config.name}" in self._there["paths"]
         with_code = code_is_sent(self._there, self.order.send_code)
         problems = problems_of(config, self._there, self.door.nodes(), elsewhere)
         problems += code_problems(self._there) if with_code else []
@@ -116,7 +129,7 @@ class Launch:
             package = pack_search(study, with_code, Path(folder) / "search.zip")
             metadata = {"thawline_search": self.order.name, "thawline_order": digest}
             self.door.submit(command, package, submission, metadata)
-        self.submission = submission
+        self.submission, self.running = submission, True
         self.view.preparing("starting the search", 1, 1)
 
     def find(self) -> None:
@@ -141,13 +154,13 @@ class Launch:
         """Show the job to its end; how Ray says that it ended.
 
         Raises:
-            StudyStopped: when it failed, or the door stayed closed.
+            StudyStopped: when it failed.
+        DoorLost: when the door stayed closed.
         """
         submission = str(self.submission)
-        with TemporaryDirectory() as folder:
-            ledger = _patient(lambda: fetch_ledger(self.door, self.order.name, Path(folder)), self.view.say)
-            replay = Replay(self.view, self.order.config, read_events(ledger))
+        replay = Replay(self.view, self.order.config, self._past() if self._has_past else [])
         read_along(self.door, submission, replay, self.view.say)
+        self.running = False
         job = _patient(lambda: self.door.job(submission), self.view.say)
         if job.status == "FAILED":
             if job.driver_exit_code == 2:
@@ -156,6 +169,11 @@ class Launch:
                 )
             raise StudyStopped(f"{submission} failed: {replay.reason or str(job.message).strip().splitlines()[-1]}")
         return str(job.status)
+
+    def _past(self) -> list[tuple[float, Event]]:
+        with TemporaryDirectory() as folder:
+            ledger = _patient(lambda: fetch_ledger(self.door, self.order.name, Path(folder)), self.view.say)
+            return read_events(ledger)
 
     def fetch(self) -> StudyPaths:
         """The run folder, here."""
@@ -169,7 +187,7 @@ def read_along(door: Door, submission: str, replay: Replay, say: Callable[[str],
     """Give a job's whole log to `replay`, each byte once, over however many connections.
 
     Raises:
-        StudyStopped: when the door stayed closed.
+        DoorLost: when the door stayed closed.
     """
 
     def read() -> None:
@@ -193,7 +211,7 @@ def _patient(work: Callable[[], Any], say: Callable[[str], None], progress: Call
                 lost = time.monotonic()
                 say(f"{error}; it is tried again, the job goes on meanwhile")
             elif time.monotonic() - lost > LOST_SECONDS:
-                raise StudyStopped(f"{error}, for {LOST_SECONDS / 60:.0f} minutes; the job goes on there") from error
+                raise DoorLost(f"{error}, for {LOST_SECONDS / 60:.0f} minutes; the job goes on there") from error
             time.sleep(PAUSES[min(failures, len(PAUSES) - 1)])
             failures += 1
         else:

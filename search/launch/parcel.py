@@ -88,7 +88,7 @@ def study_there(config: StudyConfig, inputs: Inputs | None) -> str:
     document["resources"] = {**document.get("resources", {}), "address": "auto"}
     for setting, path in (inputs.there if inputs else {}).items():
         section, name = setting.split(".")
-        document[section][name] = path
+        document.setdefault(section, {})[name] = path
     return to_yaml(document)
 
 

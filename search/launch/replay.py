@@ -55,7 +55,7 @@ class Replay:
         values = _object(line)
         if values is None:
             if line.strip() and not any(own in line for own in RAYS_OWN):
-                self._view.say("".join(each if each.isprintable() or each == "\t" else "�" for each in line))
+                self._view.say(_harmless(line))
             return
         kind = values.pop("kind")
         match kind:
@@ -64,7 +64,7 @@ class Replay:
             case "step":
                 self._view.preparing(values["what"], values["done"], values["of"])
             case "said":
-                self._view.say(values["text"])
+                self._view.say(_harmless(values["text"]))
             case "ended":
                 self.outcome, self.reason = values["outcome"], values["reason"]
             case _ if kind in EVENTS:
@@ -86,6 +86,11 @@ class Replay:
         with suppress(KeyError):  # of a trial that nothing is known of, because the earlier ledger is lost
             self._history.apply(0.0 if opens else used - self._history.used_before_session, event)
             self._view.happened(event)
+
+
+def _harmless(text: str) -> str:
+    """Text for a terminal, whose cursor it cannot move."""
+    return "".join(each if each.isprintable() or each == "\t" else "�" for each in text)
 
 
 def read_events(ledger: Path) -> list[tuple[float, Event]]:

@@ -17,6 +17,7 @@ from search.cluster import (
     secure_token,
 )
 from search.errors import ConfigurationError
+from search.leftovers import no_leftovers
 
 
 def test_a_new_token_is_long_and_only_its_owners(tmp_path):
@@ -237,8 +238,7 @@ def test_what_ray_is_told_never_holds_the_token():
 @pytest.mark.ray
 def test_an_autoscaler_sees_all_trials_that_may_run_at_once_before_any_of_them_runs(tmp_path):
     """A head without CPUs: nothing can run, so whatever waits is what an autoscaler would make nodes for."""
-    seen, _ = _run(
-        """
+    script = """
         import json, sys, threading, time
         from pathlib import Path
         from ray.cluster_utils import Cluster
@@ -268,7 +268,7 @@ def test_an_autoscaler_sees_all_trials_that_may_run_at_once_before_any_of_them_r
             "budget": {"trials": 4, "epochs": 1},
         })
         few = {"object_store_memory": 100_000_000, "include_dashboard": False}
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **few})
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **few}, shutdown_at_exit=False)
         waiting = []
 
         def grow():
@@ -290,9 +290,7 @@ def test_an_autoscaler_sees_all_trials_that_may_run_at_once_before_any_of_them_r
             ended = [trial.status for trial in ledger.history.search_trials()]
         cluster.shutdown()
         print(json.dumps([waiting, ended]))
-        """,
-        home=tmp_path,
-        RAY_AUTH_MODE="token",
-        RAY_AUTH_TOKEN="0" * 64,
-    )
+        """
+    with no_leftovers():
+        seen, _ = _run(script, home=tmp_path, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64)
     assert seen == [["PENDING"] * 3, ["completed"] * 4]

@@ -3,11 +3,10 @@ from dataclasses import asdict
 
 import pytest
 
-from search.errors import StudyStopped
 from search.events import Asked, EpochReported, SessionOpened, Started
 from search.launch import launch
 from search.launch.door import Unreachable
-from search.launch.launch import read_along
+from search.launch.launch import DoorLost, read_along
 from search.launch.replay import Replay, read_events
 from search.ledger import Ledger
 from search.view.progress import Lines, View
@@ -127,5 +126,5 @@ def test_a_door_that_stays_closed_is_not_waited_for_for_ever(log, small_config, 
     monkeypatch.setattr(launch, "PAUSES", (0.0,))
     monkeypatch.setattr(launch, "LOST_SECONDS", 0.0)
     view = Recorder()
-    with pytest.raises(StudyStopped, match="the job goes on there"):
+    with pytest.raises(DoorLost, match="the job goes on there"):
         read_along(Tunnel(log, [100]), "thawline-it-1", Replay(view, small_config), view.say)
