@@ -51,8 +51,6 @@ def ray_environment() -> dict[str, str]:
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the ledger remembers, not a CSV in every trial folder
         "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints boxes even when it is told to be quiet
         "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own would end the search as if it were done
-        # Of one by default an autoscaler would grow node by node; how many are asked for is the searcher's to say.
-        "TUNE_MAX_PENDING_TRIALS_PG": "1000000",
         "TUNE_WARN_THRESHOLD_S": "10",  # starting TensorFlow takes longer than Tune's 0.5 s
     }
 
