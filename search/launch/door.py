@@ -200,7 +200,7 @@ class Door:
                     metadata=dict(metadata),
                 )
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
+            reason = next((line for line in reversed(str(error).splitlines()) if len(line) > 1), type(error).__name__)
             raise ConfigurationError(f"the cluster must take the job, but {self.address} says: {reason}") from error
 
     def stop(self, submission: str) -> None:

@@ -252,17 +252,15 @@ def test_code_that_is_sent_is_what_the_job_and_its_workers_import(laptop, tmp_pa
     )
     door = Door(laptop.address)
     package = pack_search("name: sent\n", True, tmp_path / "sent.zip")
-    door.submit(["python", "-c", script], package, "thawline-sent-1", {})
-    while door.job("thawline-sent-1").status not in TERMINAL:
+    door.submit(["python", "-c", script], package, "imports", {})
+    while door.job("imports").status not in TERMINAL:
         time.sleep(0.5)
-    found = last_line(door.log("thawline-sent-1"))
+    found = last_line(door.log("imports"))
     assert [ROOT not in Path(file).parents and "_ray_pkg_" in file for file in found.values()] == [True, True], found
-    code, _, errors = laptop.launch("--name", "sent", "--send-code", "--trials", "1", "--json-events")
-    assert code == 0, errors
 
 
-def test_a_program_gets_the_events_of_the_job(laptop):
-    code, output, errors = laptop.launch("--name", "events", "--trials", "1", "--json-events")
+def test_a_program_gets_the_events_of_a_job_that_runs_the_code_from_here(laptop):
+    code, output, errors = laptop.launch("--name", "events", "--send-code", "--trials", "1", "--json-events")
     assert code == 0, errors
     kinds = [json.loads(line)["kind"] for line in output.splitlines()]
     assert [kind for kind in kinds if kind not in ("step", "said", "noted")] == [
