@@ -6,8 +6,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from search.cluster import TrialResources, allowed_nodes, check_fits
 from search.config import StudyConfig
+from search.placement import TrialResources, allowed_nodes, check_fits
 
 MODULES = (  # that sent code imports; what they are installed as is in pyproject.toml
     "ray", "tensorflow", "keras", "optuna", "numpy", "sklearn", "pandas", "scipy", "pydantic", "typer", "rich", "yaml",
