@@ -52,6 +52,7 @@ def launch(
     from search.interruption import Interrupted
     from search.launch.door import Door, Unreachable, door_address
     from search.launch.launch import Launch, Order
+    from search.object_stores import check_no_secrets
 
     given: dict[str, Any] = {"name": name, "budget.trials": trials}
     given["budget.wall_seconds"] = None if time_budget is None else as_seconds(time_budget)
@@ -60,6 +61,8 @@ def launch(
     check_name(config.name)
     if final and config.data.split_file is None and config.data.split.test == 0:
         raise ConfigurationError("data.split.test: must be above 0 for --final, which evaluates on the test part")
+    if config.storage_copy:
+        check_no_secrets(config.storage_copy)  # before anything leaves this machine
     order = Order(config, ("--final",) if final else (), send_code)
     door = Door(door_address(address))
     view = make_view(quiet, json_events)

@@ -107,7 +107,9 @@ class Door:
             with self._reaching():
                 return Client(self.address)
         except (ImportError, RuntimeError) as error:
-            raise ConfigurationError(f"thawline launch must find Ray's Jobs client, but {error}") from error
+            raise ConfigurationError(
+                f"thawline launch must find Ray's Jobs client, but {error}; pip install 'thawline[launch]'"
+            ) from error
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:

@@ -49,7 +49,7 @@ def test_an_archive_becomes_its_files(tmp_path):
         link("a", "", tarfile.CHRTYPE),
     ],
 )
-def test_nothing_in_an_archive_leads_out_of_the_folder(tmp_path, member):
+def test_f54_nothing_in_an_archive_leads_out_of_the_folder(tmp_path, member):
     path = archive(tmp_path / "a.tgz", file("study.yaml"), member)
     if member[0].name.startswith("/"):  # which tarfile reads as a name in the folder
         extract(path, tmp_path / "run")

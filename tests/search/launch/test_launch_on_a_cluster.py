@@ -169,7 +169,7 @@ def rest(process):
     return process.wait(timeout=60), output, errors
 
 
-def test_a_study_survives_the_laptop_and_comes_back_whole(head, laptop):
+def test_f53_a_study_survives_the_laptop_and_comes_back_whole(head, laptop):
     process = laptop.start("--name", "lungs")
     assert "sending data.path, data.groups" in until(process, "trial 0 asked")
     process.send_signal(signal.SIGINT)

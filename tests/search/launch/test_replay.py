@@ -113,7 +113,7 @@ class Tunnel:
             raise Unreachable("the connection was lost")
 
 
-def test_connections_that_drop_cost_nothing_and_tell_nothing_twice(log, small_config, small_events, monkeypatch):
+def test_f53_connections_that_drop_cost_nothing_and_tell_nothing_twice(log, small_config, small_events, monkeypatch):
     monkeypatch.setattr(launch, "PAUSES", (0.0,))
     view = Recorder()
     replay = Replay(view, small_config)
