@@ -9,7 +9,8 @@ UNFINISHED := .venv/.unfinished
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup quickstart test browser bench-driver bench-decisions bench-cache bench-report docs faults soak \
+CLUSTER_PROGRAMS := ip unshare nsenter ssh ssh-keygen rsync
+.PHONY: help setup quickstart test browser cluster-test cluster-programs bench-driver bench-decisions bench-cache bench-report docs faults soak \
 	test-fast lint format types check lock clean
 
 help: ## show this list
@@ -33,6 +34,19 @@ browser:
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
 			chromium chromium-driver >/dev/null; } || echo "    could not be installed: the browser tests skip"; \
 	else echo "make: no chromium and chromedriver here, and only root can install them with apt-get: the browser tests skip"; fi
+
+cluster-test: $(READY) cluster-programs ## a study on several hosts with networks and disks of their own; needs root on Linux
+	$(BIN)/pytest -m cluster -s --durations=0 --durations-min=5 tests/cluster
+
+# Hosts are made of namespaces and reached by SSH. Where the programs can't be had, those tests say so and skip.
+cluster-programs:
+	@if { command -v $(CLUSTER_PROGRAMS) && test -x /usr/sbin/sshd; } >/dev/null 2>&1; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+		echo "==> iproute2, openssh and rsync, to make hosts with"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
+			iproute2 openssh-server openssh-client rsync >/dev/null; } \
+			|| echo "    could not be installed: the cluster tests skip"; \
+	else echo "make: hosts need root and the programs $(CLUSTER_PROGRAMS) sshd: the cluster tests skip"; fi
 
 bench-driver: $(READY) ## what a trial costs beside its training, against stock Ray Tune
 	$(BIN)/python benchmarks/driver.py

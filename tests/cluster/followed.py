@@ -1,7 +1,6 @@
 """A study on a cluster made by hand, followed from outside while hosts come and go."""
 
 import re
-import sqlite3
 import sys
 import time
 from collections import Counter
@@ -12,9 +11,9 @@ import yaml
 from furniture import HOME, PROJECT, WEIGHTS, bring_images, install_project, on
 from hosts import Failed, Host, Process, until
 
-from search.errors import LedgerError
-from search.events import Asked, EpochReported, Started
-from search.follow import Follower
+from search.entries import from_line
+from search.events import Asked, EpochReported, Started, from_json
+from search.history import History
 from search.paths import StudyPaths
 
 ACTIVATED = f"source {PROJECT}/venv/bin/activate; export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0;"
@@ -111,16 +110,22 @@ class Followed:
         on(head, HOME / "study.yaml").write_text(yaml.safe_dump(document))
         self.paths = StudyPaths(on(head, HOME / "runs" / "it"))
         self.process: Process = head.start(f"{ACTIVATED} cd {HOME}; thawline search study.yaml", "/tmp/search.log")
-        self._follower = Follower(self.paths.ledger)
-        self.events: list = []
+        self.history, self.events = History(), []
+        self._read = 0
 
     def look(self) -> None:
-        if not self.paths.ledger.exists():
+        """Take in what is new in the journal: a file that can be read across hosts, as the database can't."""
+        if not self.paths.journal.exists():
             return
-        try:
-            self.events += [happening.event for happening in self._follower.new()]
-        except (LedgerError, sqlite3.Error):
-            return  # it is just being made
+        with self.paths.journal.open("rb") as journal:
+            journal.seek(self._read)
+            for line in journal:
+                entry = from_line(line)
+                if entry is None:
+                    return  # it is just being written
+                self._read += len(line)
+                self.events.append(from_json(entry.kind, entry.body))
+                self.history.apply(entry.elapsed, self.events[-1])
 
     def until(self, what: str, holds: Callable[[], object], seconds: float = 400) -> float:
         """Wait for something to be true of the events; the seconds it took."""
@@ -177,7 +182,7 @@ class Followed:
         """Every trial once, completed, with every epoch once, and at most one of them computed again."""
         asked = [event.number for event in self.events if isinstance(event, Asked)]
         assert asked == list(range(trials))
-        records = self._follower.history.search_trials()
+        records = self.history.search_trials()
         assert [(r.number, r.status, r.reason) for r in records] == [(n, "completed", None) for n in range(trials)]
         assert [self.epochs(number) for number in range(trials)] == [list(range(1, epochs + 1))] * trials
         assert [redone for redone in map(self.redone, range(trials)) if redone > 1] == []

@@ -52,7 +52,7 @@ def install_project(host: Host) -> None:
 
 def bring_images(host: Host) -> None:
     """Drawn images, and weights where this project's own are at hand, under the home of this host alone."""
-    draw_study(on(host, HOME), images_per_class=160, image_size=32, seed=1)
+    draw_study(on(host, HOME), images_per_class=240, image_size=32, seed=1)
     if WEIGHTS.exists():
         shutil.copy(WEIGHTS, on(host, HOME))
 

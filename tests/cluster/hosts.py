@@ -128,7 +128,7 @@ class Host:
     def entering(self, *command: str) -> list[str]:
         """A command line that runs another on this host."""
         spaces = ["--mount", "--uts", "--ipc", "--net", "--pid"]
-        return ["nsenter", "--target", str(self._holder.number), *spaces, f"--wd={HOME}", "--", *command]
+        return ["nsenter", "--target", str(self._holder.number), *spaces, f"--wdns={HOME}", "--", *command]
 
     def run(self, command: str, seconds: float = 120, check: bool = True) -> str:
         """Run a shell command as root; what it printed.

@@ -12,7 +12,7 @@ from hosts import ROOT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1200)]
 
-TRIALS, EPOCHS = 10, 8
+TRIALS, EPOCHS = 12, 10
 CUT_SECONDS = 30
 
 
