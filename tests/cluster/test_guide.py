@@ -36,7 +36,7 @@ class Block:
 
 def blocks():
     text = PAGE.read_text(encoding="utf-8")
-    found = re.finditer(r"^```sh\n# (.*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    found = re.finditer(r"^```sh\n# ([^\n]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return [Block(text.count("\n", 0, hit.start()) + 2, hit[1], hit[2]) for hit in found]
 
 
