@@ -12,7 +12,7 @@ from furniture import HOME, PROJECT, WEIGHTS, bring_images, install_project, on
 from hosts import Failed, Host, Process, until
 
 from search.entries import from_line
-from search.events import Asked, EpochReported, Started, from_json
+from search.events import Asked, EpochReported, SessionOpened, Started, from_json
 from search.history import History
 from search.paths import StudyPaths
 
@@ -149,6 +149,11 @@ class Followed:
             elif isinstance(event, EpochReported) and event.verdict != "continue":
                 found.pop(event.number, None)
         return found
+
+    def session(self) -> tuple[list, list]:
+        """Events before the newest session was opened, and since."""
+        opened = [place for place, event in enumerate(self.events) if isinstance(event, SessionOpened)]
+        return self.events[: opened[-1]], self.events[opened[-1] :]
 
     def hosts(self) -> Counter:
         """Starts of trials by host."""
