@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hosts import HOME, ROOT, Failed, Hosts, until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(120)]
 
 GREETING = "exec 3<>/dev/tcp/{address}/22; timeout 3 head -c 3 <&3"  # sshd says SSH-2.0 to whoever comes
 
