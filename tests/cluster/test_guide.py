@@ -115,6 +115,7 @@ def followed(machines):
         if "thawline search" in block.text:
             seen.setdefault("searches", []).append(started_on(machines))
         if "ray down" in block.text:
+            until("Ray has ended on all hosts", lambda: not living_raylets(machines), seconds=60)
             seen["after ray down"] = living_raylets(machines)
         if "drain-node" in block.text:
             seen["after draining"] = living_raylets(machines)
