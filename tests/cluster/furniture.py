@@ -3,6 +3,7 @@
 import shutil
 import sys
 import sysconfig
+from importlib.metadata import distributions
 from pathlib import Path
 
 from hosts import HOME, ROOT, Host
@@ -41,6 +42,14 @@ def make_environment(host: Host) -> None:
         program = on(host, environment / "bin" / name)
         program.write_text(f"#!{environment}/bin/python\n{code}")
         program.chmod(0o755)
+
+
+def other_than_locked() -> list[str]:
+    """Packages of requirements.lock that are not installed here in that version: a host without network lacks them."""
+    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if "==" in line]
+    pairs = [line.split("==") for line in lines if not line.startswith("#")]
+    installed = {each.name.lower().replace("_", "-"): each.version for each in distributions()}
+    return [name for name, version in pairs if installed.get(name.lower().replace("_", "-")) != version]
 
 
 def install_project(host: Host) -> None:

@@ -20,8 +20,9 @@ HOME = Path("/root")
 NETWORK = "10.77.0"
 NEEDED = ("ip", "unshare", "nsenter", "mount", "ssh", "ssh-keygen", "rsync")
 SSHD = "/usr/sbin/sshd"
+DISKS = (HOME, *map(Path, ("/tmp", "/var/tmp", "/dev/shm", "/run", "/mnt", "/srv")))
 # What every host has of its own. The project's folder is among it: a host gets only what is brought to it.
-PRIVATE = (HOME, Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"), Path("/run"), Path("/mnt"), Path("/srv"), ROOT)
+PRIVATE = DISKS if any(map(ROOT.is_relative_to, DISKS)) else (*DISKS, ROOT)
 # What all have in common is what would be installed on each: Python and the packages of requirements.lock.
 INSTALLED = tuple(dict.fromkeys([Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()]))
 ENVIRONMENT = {

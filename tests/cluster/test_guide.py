@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 import yaml
 from followed import STUDY, say
-from furniture import HOME, bring_images, install_project, make_environment, on
+from furniture import HOME, bring_images, install_project, make_environment, on, other_than_locked
 from hosts import ROOT, until
 
 from search.entries import from_line
@@ -43,6 +43,7 @@ def blocks():
 @pytest.fixture(scope="module")
 def machines(hosts):
     """What the page expects: the project on your machine, Python on the others, and images with a study file."""
+    assert other_than_locked() == [], "hosts install requirements.lock without a network: run `make setup` first"
     laptop, *others = [hosts.add(name) for name in ("laptop", "head", *WORKERS)]
     install_project(laptop)
     for host in others:

@@ -39,7 +39,7 @@ def test_each_host_has_a_name_and_an_address(two):
 @pytest.mark.parametrize("path", [str(HOME), "/tmp", "/dev/shm", str(ROOT)])
 def test_what_one_host_writes_no_other_sees(two, path):
     one, other = two
-    one.run(f"echo mine > {path}/written")
+    one.run(f"mkdir -p {path}; echo mine > {path}/written")
     assert other.run(f"cat {path}/written 2>&1", check=False).endswith("No such file or directory\n")
     assert not (Path(path) / "written").exists()
 
