@@ -19,6 +19,7 @@ from search.paths import StudyPaths
 ACTIVATED = f"source {PROJECT}/venv/bin/activate; export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0;"
 SMALL = "--object-store-memory=100000000 --disable-usage-stats"
 PORT = 6379
+MORE = 4  # trials, when a study is done before a test is
 STUDY = {
     "seed": 3,
     "data": {"path": f"{HOME}/images", "groups": f"{HOME}/groups.csv", "image_size": 32},
@@ -95,6 +96,8 @@ class Followed:
 
     Attributes:
         process: The driver.
+        trials: How many it is to do; more as long as something that a test waits for has not happened, because nobody
+            knows how fast a machine is.
         events: All that the ledger has, in order.
     """
 
@@ -109,9 +112,14 @@ class Followed:
         }
         on(head, HOME / "study.yaml").write_text(yaml.safe_dump(document))
         self.paths = StudyPaths(on(head, HOME / "runs" / "it"))
-        self.process: Process = head.start(f"{ACTIVATED} cd {HOME}; thawline search study.yaml", "/tmp/search.log")
+        self.trials = trials
+        self.process: Process = self._search()
         self.history, self.events = History(), []
         self._read = 0
+
+    def _search(self) -> Process:
+        command = f"{ACTIVATED} cd {HOME}; thawline search study.yaml --trials {self.trials}"
+        return self.head.start(command, f"/tmp/search-{self.trials}.log")
 
     def look(self) -> None:
         """Take in what is new in the journal: a file that can be read across hosts, as the database can't."""
@@ -132,10 +140,15 @@ class Followed:
         began = time.monotonic()
 
         def look():
+            code = self.process.poll()
             self.look()
-            if self.process.poll() not in (None, 0):
+            if code not in (None, 0):
                 raise Failed(f"the driver ended: {self.process.said()}")
-            return holds()
+            found = holds()
+            if code == 0 and not found:
+                self.trials += MORE
+                self.process = self._search()
+            return found
 
         until(f"{what}\n{self.process.said()[-2000:]}", look, seconds)
         return time.monotonic() - began
@@ -183,8 +196,9 @@ class Followed:
         self.look()
         return self.process.poll()
 
-    def check_counts(self, trials: int, epochs: int) -> None:
+    def check_counts(self, epochs: int) -> None:
         """Every trial once, completed, with every epoch once, and at most one of them computed again."""
+        trials = self.trials
         asked = [event.number for event in self.events if isinstance(event, Asked)]
         assert asked == list(range(trials))
         records = self.history.search_trials()
