@@ -164,8 +164,8 @@ class Followed:
         return found
 
     def session(self) -> tuple[list, list]:
-        """Events before the newest session was opened, and since."""
-        opened = [place for place, event in enumerate(self.events) if isinstance(event, SessionOpened)]
+        """Events before the newest session was opened, none for the first one, and since."""
+        opened = [place for place, event in enumerate(self.events) if isinstance(event, SessionOpened)] or [0]
         return self.events[: opened[-1]], self.events[opened[-1] :]
 
     def hosts(self) -> Counter:

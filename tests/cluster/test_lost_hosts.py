@@ -142,7 +142,7 @@ def test_a_study_whose_head_lost_its_power_goes_on_on_a_new_cluster_from_its_cop
     began = time.monotonic()
     HandMade(second, workers)
     study = Followed(second, trials, budget, concurrency=2, storage=storage)
-    took = study.until("a trial", lambda: study.events and started(study.session()[1]))
+    took = study.until("a trial of a second session", lambda: all(study.session()) and started(study.session()[1]))
     say(
         f"a trial runs on the new cluster {took:.0f} s after the search's start, "
         f"{time.monotonic() - began:.0f} s after the first command on the new head"
