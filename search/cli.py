@@ -4,6 +4,7 @@ Commands import what they need when they run, so that `--help` is instant.
 """
 
 import os
+import select
 import sys
 from typing import Annotated
 
@@ -69,7 +70,9 @@ def _exit_code() -> int:
     except Interrupted as interruption:
         complain("interrupted", f"{interruption}; what is recorded is safe, the same command goes on from it")
         return interruption.exit_code
-    except BrokenPipeError:  # `thawline trials RUN | head` has seen enough
+    except BrokenPipeError:
+        if not _reader_gone():  # a pipe of somebody else's broke, and that must not end us without a word
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
@@ -82,6 +85,13 @@ def _exit_code() -> int:
             error.show()
             return int(error.exit_code)
         raise
+
+
+def _reader_gone() -> bool:
+    """Whether nobody reads what is printed any more: `thawline trials RUN | head` has seen enough."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in output.poll(0))
 
 
 if __name__ == "__main__":

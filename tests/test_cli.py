@@ -477,3 +477,31 @@ def test_a_study_goes_from_images_to_test_figures(here):
     assert len(predicted) == 24
     assert {row["predicted"] for row in predicted} <= {"clear", "lesion"}
     assert all(float(row["probability_clear"]) >= 0 for row in predicted)
+
+
+def reading(count, code):
+    """Exit code and complaints of a program that runs `code` as the command line does, its output read for a while."""
+    program = f"import search.cli\n{code}\nsearch.cli.main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for _ in range(count):
+        process.stdout.readline()
+    process.stdout.close()
+    return process.wait(timeout=60), process.stderr.read()
+
+
+def test_a_reader_that_has_seen_enough_ends_a_command_quietly():
+    assert reading(2, "search.cli.app = lambda **_: [print('x' * 1000) for _ in range(10_000)] and 0") == (141, "")
+
+
+def test_a_pipe_that_breaks_elsewhere_is_told():
+    broken = "import errno\ndef app(**_):\n    raise BrokenPipeError(errno.EPIPE, 'Broken pipe')\nsearch.cli.app = app"
+    process = subprocess.run(
+        [sys.executable, "-c", f"import search.cli\n{broken}\nsearch.cli.main()"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 1
+    assert "BrokenPipeError" in process.stderr

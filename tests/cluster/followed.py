@@ -172,6 +172,10 @@ class Followed:
         """Starts of trials by host."""
         return Counter(event.worker.split("/")[0] for event in self.events if isinstance(event, Started))
 
+    def of(self, kind: type) -> list:
+        """Events of a kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
     def epochs(self, number: int) -> list[int]:
         return [event.epoch for event in self.events if isinstance(event, EpochReported) and event.number == number]
 
