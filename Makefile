@@ -10,8 +10,8 @@ UNFINISHED := .venv/.unfinished
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 CLUSTER_PROGRAMS := ip unshare nsenter ssh ssh-keygen rsync
-.PHONY: help setup quickstart test browser cluster-test cluster-programs bench-driver bench-decisions bench-cache bench-report docs faults soak \
-	test-fast lint format types check lock clean
+.PHONY: help setup quickstart test browser cluster-test cluster-programs bench-driver bench-decisions bench-cache bench-desk \
+	bench-peers bench-report simulate compare docs faults soak test-fast lint format types check lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -37,6 +37,7 @@ browser:
 
 cluster-test: $(READY) cluster-programs ## a study on several hosts with networks and disks of their own; needs root on Linux
 	$(BIN)/pytest -m cluster -s --durations=0 --durations-min=5 tests/cluster
+	$(BIN)/pytest tests/search/test_desk.py tests/faults/test_object_storage.py tests/test_search_to_a_bucket.py
 
 # Hosts are made of namespaces and reached by SSH. Where the programs can't be had, those tests say so and skip.
 cluster-programs:
@@ -56,6 +57,21 @@ bench-decisions: $(READY) ## what a suggestion and a report take, up to 10,000 t
 
 bench-cache: $(READY) ## epoch time by freeze depth, with and without kept features
 	$(BIN)/python benchmarks/cache.py
+
+bench-desk: $(READY) ## what hosts that do not see the run folder cost
+	$(BIN)/python benchmarks/desk.py
+
+simulate: $(READY) ## 10,000 trials on 1,000 virtual workers: driver, utilisation, checkpoint traffic
+	$(BIN)/python -m benchmarks.simulation.scale
+
+compare: $(READY) ## samplers and pruners on recorded learning curves; regret.png
+	$(BIN)/python -m benchmarks.simulation.compare --plot regret.png
+
+# KerasTuner is no part of the lock: nothing else needs it.
+bench-peers: $(READY) ## Ray Tune, Optuna, KerasTuner beside Thawline: make bench-peers DATA=FOLDER WEIGHTS=FILE; hours
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps keras-tuner==1.4.8 kt-legacy==1.0.5
+	$(BIN)/python benchmarks/peers search --data $(DATA) --weights $(WEIGHTS)
+	$(BIN)/python benchmarks/peers replay --data $(DATA) --weights $(WEIGHTS) --seeds 1
 
 bench-report: $(READY) ## seconds and megabytes of a report, up to 1,000 trials
 	$(BIN)/python benchmarks/report.py
