@@ -1,0 +1,169 @@
+"""Thawline beside stock Ray Tune, plain Optuna and KerasTuner: the same images, network, space, budget and cores.
+
+make bench-peers DATA=covid-ct WEIGHTS=resnet50_cxr64.weights.h5                    # three seeds; hours
+python benchmarks/peers search --data covid-ct --weights W --seeds 1 --systems thawline ray_tune
+python benchmarks/peers replay --data covid-ct --weights W      # what Ray Tune's first search trained, on each
+python benchmarks/peers table                                   # what there is so far
+
+Each run is a process of its own; what it used and every epoch it trained go into runs/peers/results.jsonl. Runs that are
+there already are not done again.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Iterable
+from datetime import date
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+PLACE = Path("runs/peers")
+RESULTS = PLACE / "results.jsonl"
+KINDS = ("search", "replay")
+NAMES = ("thawline", "ray_tune", "optuna", "keras_tuner")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=[*KINDS, "table", "one"])
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--groups", type=Path)
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--systems", nargs="+", default=list(NAMES), choices=NAMES)
+    parser.add_argument("--label", default="", help="of a variant of thawline, set by PEERS_SETTINGS")
+    asked = parser.parse_args()
+    if asked.what == "table":
+        return print_table(read_results())
+    if asked.what == "one":
+        return run_one(asked.systems[0], asked.seeds[0], PLACE / "runs.json")
+    prepare_task(asked)
+    for seed in asked.seeds:
+        for system in asked.systems:
+            run(asked.what, system, seed, asked.label)
+    return print_table(read_results())
+
+
+def prepare_task(asked: argparse.Namespace) -> None:
+    """Decode the images once, for all systems."""
+    from search.config import StudyConfig
+    from trainable import ImageTrainable
+
+    groups = asked.groups or asked.data / "groups.csv"
+    study = {
+        "data": {"path": str(asked.data.absolute()), "groups": str(groups.absolute()), "image_size": 64},
+        "model": {"architecture": "resnet50", "weights": str(asked.weights.absolute()), "batch_norm": "frozen"},
+        "objective": {"metric": "val_auc", "direction": "maximize"},
+        "space": {
+            "learning_rate": {"type": "float", "low": 1e-5, "high": 1e-2, "log": True},
+            "batch_size": {"type": "choice", "values": [16, 32, 64]},
+            "augmentation_strength": {"type": "float", "low": 0.0, "high": 1.0, "step": 0.25},
+            "freeze_depth": {"type": "int", "low": 0, "high": 5},
+        },
+        "seed": 1,
+    }
+    PLACE.mkdir(parents=True, exist_ok=True)
+    config: Any = StudyConfig.parse(study).typed(ImageTrainable.sections)
+    largest = {"freeze_depth": 5, "batch_size": 64}
+    ImageTrainable().prepare(config, largest, PLACE.absolute(), lambda *_: None)
+    (PLACE / "task.json").write_text(json.dumps({"study": study, "weights": str(asked.weights.absolute())}))
+
+
+def run(kind: str, system: str, seed: int, label: str) -> None:
+    """One run of one system, unless there is one; its line is added to the results."""
+    from meter import metered
+
+    name = f"{system}{label}"
+    if any((line["kind"], line["system"], line["seed"]) == (kind, name, seed) for line in read_results()):
+        return
+    runs = PLACE / "runs.json"
+    runs.write_text(json.dumps(listed_runs() if kind == "replay" else None))
+    epochs = (PLACE / "epochs.jsonl").absolute()
+    epochs.write_text("")
+    print(f"{kind} {name} seed {seed}: begun", flush=True)
+    command = [sys.executable, str(HERE), "one", "--systems", system, "--seeds", str(seed)]
+    path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    usage = metered(command, {"PEERS_EPOCHS": str(epochs), "PYTHONPATH": path}, PLACE / f"{kind}-{name}-{seed}.log")
+    trained = [json.loads(line) for line in epochs.read_text().splitlines()]
+    line = {
+        "kind": kind,
+        "system": name,
+        "seed": seed,
+        "date": str(date.today()),
+        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
+        "versions": {package: metadata.version(package) for package in ("ray", "optuna", "keras", "tensorflow")},
+        **vars(usage),
+        "epochs": trained,
+    }
+    if not trained:
+        raise RuntimeError(f"{name} must train something, but did not; see {PLACE}/{kind}-{name}-{seed}.log")
+    with RESULTS.open("a") as stream:
+        stream.write(json.dumps(line) + "\n")
+    print(f"{kind} {name} seed {seed}: {summary(line)}", flush=True)
+
+
+def run_one(system: str, seed: int, runs: Path) -> None:
+    """In a process of its own."""
+    from systems import SYSTEMS
+    from task import Task
+
+    SYSTEMS[system](Task.read(PLACE.absolute()), seed, json.loads(runs.read_text()))
+
+
+def read_results() -> list[dict[str, Any]]:
+    """The runs there are."""
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+
+
+def listed_runs() -> list[dict[str, Any]]:
+    """Configurations and epochs of Ray Tune's first search."""
+    first = next(line for line in read_results() if (line["kind"], line["system"]) == ("search", "ray_tune"))
+    longest: dict[str, dict[str, Any]] = {}
+    for each in first["epochs"]:
+        key = json.dumps(each["parameters"], sort_keys=True)
+        longest[key] = {
+            "parameters": each["parameters"],
+            "epochs": max(each["epoch"], longest.get(key, each)["epoch" if key not in longest else "epochs"]),
+        }
+    return list(longest.values())
+
+
+def summary(line: dict[str, Any]) -> str:
+    """A run in words."""
+    count = len(line["epochs"])
+    best = max((epoch["value"] for epoch in line["epochs"]), default=float("nan"))
+    processes = len({epoch["process"] for epoch in line["epochs"]})
+    each = line["seconds"] / max(1, count)
+    return (
+        f"{line['seconds']:.0f} s, {line['cpu_seconds']:.0f} CPU s, {count} epochs, {each:.1f} s each, "
+        f"best {best:.3f}, {processes} workers, {line['peak_bytes'] / 1e9:.1f} GB"
+    )
+
+
+def print_table(results: Iterable[dict[str, Any]]) -> None:
+    """Every run, then medians and ratios seed by seed."""
+    lines = list(results)
+    for line in lines:
+        print(f"{line['kind']:7} {line['system']:14} seed {line['seed']}: {summary(line)}")
+    for kind in KINDS:
+        of = {(line["system"], line["seed"]): line for line in lines if line["kind"] == kind}
+        for system in dict.fromkeys(name for name, _ in of):
+            ratios = [
+                of[system, seed]["seconds"] / of["thawline", seed]["seconds"]
+                for name, seed in of
+                if name == system and ("thawline", seed) in of
+            ]
+            if ratios and system != "thawline":
+                spread = f"{min(ratios):.1f} to {max(ratios):.1f}, {len(ratios)} seeds"
+                print(f"{kind}: {system} / thawline wall time: median {statistics.median(ratios):.1f} ({spread})")
+
+
+if __name__ == "__main__":
+    main()
