@@ -5,8 +5,8 @@ python benchmarks/peers search --data covid-ct --weights W --seeds 1 --systems t
 python benchmarks/peers replay --data covid-ct --weights W      # what Ray Tune's first search trained, on each
 python benchmarks/peers table                                   # what there is so far
 
-Each run is a process of its own; what it used and every epoch it trained go into runs/peers/results.jsonl. Runs that are
-there already are not done again.
+Each run is a process of its own; what it used and every epoch it trained go into runs/peers/results.jsonl. Runs that
+are there already are not done again.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import platform
 import statistics
 import sys
 from collections.abc import Iterable
-from datetime import date
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ def run(kind: str, system: str, seed: int, label: str) -> None:
         "kind": kind,
         "system": name,
         "seed": seed,
-        "date": str(date.today()),
+        "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
         "versions": {package: metadata.version(package) for package in ("ray", "optuna", "keras", "tensorflow")},
         **vars(usage),
