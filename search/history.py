@@ -81,6 +81,7 @@ class History:
 
     Attributes:
         trials: By key, in the order asked.
+        searched: How many of them are the search's own; counted, because each suggestion asks for it.
         notes: Topic and facts, in the order noted.
         used_seconds: Time in which a driver ran.
         used_before_session: The same, without the present session.
@@ -88,6 +89,7 @@ class History:
 
     def __init__(self, events: Iterable[tuple[float, Event]] = ()):
         self.trials: dict[TrialKey, TrialRecord] = {}
+        self.searched = 0
         self.notes: list[Noted] = []
         self.used_seconds = 0.0
         self.used_before_session = 0.0
@@ -108,6 +110,7 @@ class History:
         key = TrialKey(event.number, event.repeat)
         match event:
             case Asked():
+                self.searched += key.repeat == 0 and key not in self.trials
                 self.trials[key] = TrialRecord(
                     **{f.name: getattr(event, f.name) for f in fields(event)}, status="waiting", asked_at=now
                 )

@@ -214,7 +214,7 @@ class Study(TrialSource):
         return wanted - sum(trial.ended for trial in trials)
 
     def _next(self) -> Asked | None:
-        number = len(self.ledger.history.search_trials())
+        number = self.ledger.history.searched
         if number >= self.config.budget.trials:
             return None
         points = self.config.first_points
