@@ -106,3 +106,8 @@ def test_time_between_sessions_is_not_used_time():
     assert [study.trials[key].asked_at for key in study.trials] == [10.0, 15.5]
     assert study.trials[TrialKey(0)].started_at == 14.5
     assert (study.used_before_session, study.used_seconds) == (14.5, 15.5)
+
+
+def test_the_searchs_own_trials_are_counted_without_their_reruns():
+    found = history(Asked(0, {}, 0), Asked(1, {}, 0), Asked(0, {}, 7, repeat=1), Failed(1, "why"))
+    assert found.searched == len(found.search_trials()) == 2
