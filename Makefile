@@ -10,7 +10,7 @@ UNFINISHED := .venv/.unfinished
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 CLUSTER_PROGRAMS := ip unshare nsenter ssh ssh-keygen rsync
-.PHONY: help setup quickstart test browser cluster-test cluster-programs bench-driver bench-decisions bench-cache bench-desk \
+.PHONY: help setup quickstart test programs cluster-test cluster-programs bench-driver bench-decisions bench-cache bench-desk \
 	bench-peers bench-report simulate compare docs faults soak test-fast lint format types check lock clean
 
 help: ## show this list
@@ -22,18 +22,19 @@ setup: $(READY) ## install everything into .venv (0.8 GB to download, 3 GB on di
 quickstart: $(READY) ## a whole study on made-up images, from search to report
 	$(BIN)/thawline quickstart
 
-test: $(READY) browser ## every test, those with real networks and Ray too, two files at a time
+test: $(READY) programs ## every test, those with real networks and Ray too, two files at a time
 	$(BIN)/pytest -n 2 --dist loadfile
 
-# The report is looked at in a real Chromium. Where it is there, this costs nothing; where it can't be had, those tests skip.
-browser:
+# The report is looked at in a real Chromium, and shellcheck reads the batch script. Where they are there, this costs nothing;
+# where they can't be had, those tests skip.
+programs:
 	@if { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null 2>&1 \
-		&& command -v chromedriver >/dev/null 2>&1; then :; \
+		&& command -v chromedriver >/dev/null 2>&1 && command -v shellcheck >/dev/null 2>&1; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
-		echo "==> chromium and its driver, to look at the report in"; \
+		echo "==> chromium and its driver, to look at the report in; shellcheck"; \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
-			chromium chromium-driver >/dev/null; } || echo "    could not be installed: the browser tests skip"; \
-	else echo "make: no chromium and chromedriver here, and only root can install them with apt-get: the browser tests skip"; fi
+			chromium chromium-driver shellcheck >/dev/null; } || echo "    could not be installed: those tests skip"; \
+	else echo "make: chromium, chromedriver or shellcheck is missing, and only root can install them with apt-get: those tests skip"; fi
 
 cluster-test: $(READY) cluster-programs ## a study on several hosts with networks and disks of their own; needs root on Linux
 	$(BIN)/pytest -m cluster -s --durations=0 --durations-min=5 tests/cluster
