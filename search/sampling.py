@@ -18,7 +18,7 @@ from search.history import TrialRecord
 from search.optuna_terms import frozen, state
 from search.pruning import build_pruner
 from search.space import Choice, FloatRange, IntRange, Point, Space, Value, in_order
-from search.tpe import JointTPE
+from search.tpe import JointTPE, Memory
 
 
 def derive_seed(seed: int, *purpose: object) -> int:
@@ -47,6 +47,7 @@ class Optimizer:
         records = list(trials)
         self._study.add_trials([frozen(record, self._space, config.objective) for record in records])
         self._running = {r.number: optuna.Trial(self._study, r.number) for r in records if not r.ended}
+        self._memory = Memory(self._space)
         self._grid = grid(self._space, config.seed) if config.sampler.name == "grid" else []
 
     def propose(self, number: int, fixed: Point | None = None) -> tuple[Point, dict[str, Any]]:
@@ -62,7 +63,7 @@ class Optimizer:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # versions are pinned
             seed = derive_seed(self._config.seed, "suggestion", number)
-            self._study.sampler = build_sampler(self._config.sampler, self._space, seed)
+            self._study.sampler = build_sampler(self._config.sampler, self._space, seed, self._memory)
             trial = self._study.ask()
             point = suggest(trial, self._space)
         if trial.number != number:
@@ -116,8 +117,8 @@ def _suggest(trial: optuna.Trial, name: str, parameter: FloatRange | IntRange | 
             return cast(Value, chosen)
 
 
-def build_sampler(settings: Sampler, space: Space, seed: int) -> BaseSampler:
-    """Optuna's sampler with every argument that matters given.
+def build_sampler(settings: Sampler, space: Space, seed: int, memory: Memory | None = None) -> BaseSampler:
+    """Optuna's sampler with every argument that matters given; `memory` is of the study that it is for (tpe).
 
     Raises:
         ConfigurationError: when the sampler needs a package that isn't installed.
@@ -133,7 +134,9 @@ def build_sampler(settings: Sampler, space: Space, seed: int) -> BaseSampler:
             return GPSampler(n_startup_trials=settings.startup_trials, seed=seed, deterministic_objective=False)
         case "tpe":
             conditional = any(parameter.when for parameter in space.values())
-            kind = TPESampler if conditional or not settings.multivariate else partial(JointTPE, space)
+            kind = (
+                TPESampler if conditional or not settings.multivariate else partial(JointTPE, memory or Memory(space))
+            )
             return kind(
                 n_startup_trials=settings.startup_trials,
                 n_ei_candidates=settings.candidates,

@@ -8,7 +8,7 @@ from optuna.trial import TrialState, create_trial
 from search import tpe
 from search.config import StudyConfig
 from search.optuna_terms import distribution
-from search.tpe import JointTPE
+from search.tpe import JointTPE, Memory
 
 SPACE = StudyConfig.parse(
     {
@@ -44,14 +44,14 @@ def suggestions(make, count, running=3, direction="maximize"):
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
 def test_up_to_the_limit_suggestions_are_those_of_optuna(direction):
-    ours = suggestions(lambda seed: JointTPE(SPACE, seed=seed, **SETTINGS), 40, direction=direction)
+    ours = suggestions(lambda seed: JointTPE(Memory(SPACE), seed=seed, **SETTINGS), 40, direction=direction)
     assert ours == suggestions(lambda seed: TPESampler(seed=seed, **SETTINGS), 40, direction=direction)
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_beyond_the_limit_suggestions_still_go_where_values_are_good(monkeypatch):
     monkeypatch.setattr(tpe, "MODELLED", 20)
-    points = suggestions(lambda seed: JointTPE(SPACE, seed=seed, **SETTINGS), 120)
+    points = suggestions(lambda seed: JointTPE(Memory(SPACE), seed=seed, **SETTINGS), 120)
     assert fmean(point["depth"] for point in points[60:]) > 3.5  # at random it would be 2.5
 
 
@@ -63,7 +63,41 @@ def test_the_good_the_newest_and_all_that_run_are_modelled(monkeypatch, directio
     for number in range(10):
         study.add_trial(create_trial(value=float(number)))
     study.add_trial(create_trial(state=TrialState.RUNNING))
-    for _ in range(2):
-        study.add_trial(create_trial(state=TrialState.PRUNED))
-    seen = tpe._Modelled(study)._get_trials(deepcopy=False)
-    assert [trial.number for trial in seen] == [*best, 10, 11, 12]
+    for state in (TrialState.FAIL, TrialState.PRUNED, TrialState.PRUNED):
+        study.add_trial(create_trial(state=state))
+    memory = Memory(SPACE)
+    memory.look(study, 14)
+    good, others = memory.split(running=True)
+    assert sorted(good + others) == [*best, 10, 12, 13]
+    good, others = memory.split(running=False)
+    assert sorted(good + others) == [*best, 12, 13]
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("liar", [True, False])
+def test_a_memory_kept_from_suggestion_to_suggestion_changes_none_of_them(liar):
+    memory, settings = Memory(SPACE), SETTINGS | {"constant_liar": liar}
+    kept = suggestions(lambda seed: JointTPE(memory, seed=seed, **settings), 300, running=20)
+    assert kept == suggestions(lambda seed: TPESampler(seed=seed, **settings), 300, running=20)
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_failed_infeasible_and_incomplete_trials_are_seen_as_optuna_sees_them():
+    class Told(TPESampler):
+        def infer_relative_search_space(self, study, trial):
+            return Memory(SPACE).joint
+
+    def told(sampler):
+        study = optuna.create_study(sampler=sampler)
+        distributions = {name: distribution(parameter) for name, parameter in SPACE.items()}
+        for number in range(40):
+            trial = study.ask(distributions if number % 5 else None)
+            if number % 7 == 0:
+                trial.set_constraint("memory", 1.0)
+            if number % 3 == 0:
+                trial.report(number % 4, 1)
+            state = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.PRUNED][number % 4]
+            study.tell(trial, float(number % 6) if state == TrialState.COMPLETE else None, state)
+        return [trial.params for trial in study.trials]
+
+    assert told(JointTPE(Memory(SPACE), seed=1, **SETTINGS)) == told(Told(seed=1, **SETTINGS))
