@@ -185,6 +185,7 @@ class Outcome:
         driver: Seconds in which the driver was busy.
         bytes: Of checkpoints.
         courses: Each trial as asked for, and its last epoch.
+        ends: Epochs done by all, time and trial, whenever a trial ended.
     """
 
     workers: int
@@ -195,6 +196,7 @@ class Outcome:
     driver: float = 0.0
     bytes: float = 0.0
     courses: dict[int, tuple[Work, int]] = field(default_factory=dict)
+    ends: list[tuple[int, float, int]] = field(default_factory=list)
 
     @property
     def utilisation(self) -> float:
@@ -220,15 +222,16 @@ class Simulation:
         self._random = random.Random(derive_seed(seed, "losses"))
         self._events: list[tuple[float, int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = count()
+        self._epochs_done = 0
         self._driver_free = self._link_free = 0.0
         self._cold = set(range(cluster.workers))
         self._traced: dict[int, set[int]] = defaultdict(set)
 
-    def run(self) -> Outcome:
-        """Until no worker has anything to do."""
+    def run(self, epochs: float = math.inf) -> Outcome:
+        """Until no worker has anything to do, or so many epochs are done."""
         for worker in range(self.cluster.workers):
             self._at(0.0, worker, self._ask)
-        while self._events:
+        while self._events and self._epochs_done < epochs:
             now, _, worker, do, arguments = heapq.heappop(self._events)
             do(now, worker, *arguments)
         return self.outcome
@@ -259,10 +262,12 @@ class Simulation:
         if message["kind"] == "epoch":
             self.outcome.courses[work.number] = (self.outcome.courses[work.number][0], work.epoch)
             work.epoch += 1
+            self._epochs_done += 1
         if goes_on:
             self._train(answered + self.cluster.latency, worker, work)
         else:
             self.outcome.end = max(self.outcome.end, answered)
+            self.outcome.ends.append((self._epochs_done, answered, work.number))
             self._at(answered, worker, self._ask)
 
     def _train(self, now: float, worker: int, work: Work) -> None:

@@ -119,7 +119,9 @@ def show_utilisation(courses: list[tuple[Work, int]], seconds: Any, cluster: Clu
             f"{min(spans):5.1f}–{max(spans):4.1f} {trial:10.1f} {whole.utilisation:18.1%} {busy(whole):13.0%}"
             f" {whole.tracing_share:9.1%} {ours.utilisation:21.1%} {busy(ours):13.0%}"
         )
-    print(f"  bound: trials shorter than {shortest(courses, seconds, cluster):.0f} s on average keep fewer than 95 % busy")
+    print(
+        f"  bound: trials shorter than {shortest(courses, seconds, cluster):.0f} s on average keep fewer than 95 % busy"
+    )
     print(f"  the same without tracing: {shortest(courses, seconds, replace(cluster, tracing=0.0)):.0f} s")
 
 
@@ -142,7 +144,9 @@ def busy(outcome: Outcome) -> float:
 
 def show_traffic(courses: list[tuple[Work, int]], seconds: Any, cluster: Cluster) -> None:
     shared = replay(courses, seconds, cluster)
-    print(f"\ncheckpoints: {shared.bytes / 1e12:.2f} TB, {shared.bytes / shared.end / 1e6:,.0f} MB/s to the head", end="")
+    print(
+        f"\ncheckpoints: {shared.bytes / 1e12:.2f} TB, {shared.bytes / shared.end / 1e6:,.0f} MB/s to the head", end=""
+    )
     print(" where hosts do not share the run folder")
     print("  depth   MB per epoch   epoch, s (batch 32)   MB/s of 1,000 workers   workers at 1 and 10 Gbit/s")
     for depth in range(6):
