@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 from scipy.stats import trim_mean
 
-from benchmarks.simulation.cluster import Cluster, RealDriver, Simulation, TimedLedger
+from benchmarks.simulation.cluster import Cluster, Outcome, RealDriver, Simulation, TimedLedger
 from benchmarks.simulation.surrogate import Surrogate
 from search.config import StudyConfig
 from search.events import Event, SessionOpened
+from search.history import TrialRecord
 
 SPACE = {
     "learning_rate": {"type": "float", "low": 1e-5, "high": 1e-2, "log": True},
@@ -30,7 +31,7 @@ SPACE = {
     "freeze_depth": {"type": "int", "low": 0, "high": 5},
 }
 EPOCHS = 216  # that 24 trials of nine epochs take
-SHOWN = (54, 108, 216)
+SHOWN = (0.25, 0.5, 1.0)  # of all epochs
 RESAMPLES = 2000
 _NONE, _MEDIAN = {"name": "none"}, {"name": "median"}
 
@@ -78,7 +79,7 @@ class Job:
     workers: int
     seed: int
     luck: float
-    epochs: int = EPOCHS
+    epochs: float = EPOCHS
 
 
 @dataclass(frozen=True)
@@ -102,24 +103,25 @@ def surrogate(luck: float) -> Surrogate:
     return Surrogate(luck=luck)
 
 
-def search(job: Job) -> Course:
-    """One search in virtual time."""
+def run(job: Job, trials: int = 1_000_000) -> tuple[Outcome, list[TrialRecord]]:
+    """One search in virtual time: what became of it, and its trials by number."""
     sampler, pruner = SETTINGS[job.setting]
-    trials = surrogate(job.luck)
+    budget = {"trials": trials, "epochs": surrogate(job.luck).epochs}
     config = StudyConfig.parse(
-        {
-            "space": SPACE,
-            "seed": job.seed,
-            "sampler": sampler,
-            "pruner": pruner,
-            "budget": {"trials": 1_000_000, "epochs": trials.epochs},
-        }
+        {"space": SPACE, "seed": job.seed, "sampler": sampler, "pruner": pruner, "budget": budget}
     )
     cluster = Cluster(job.workers, cold_start=0.0, warm_start=0.1, tracing=0.0, ray=0.0)
     with tempfile.TemporaryDirectory() as folder, Unwritten(Path(folder) / "study.db") as ledger:
         ledger.append(SessionOpened("here", 0))
-        outcome = Simulation(cluster, trials, RealDriver(config, ledger, job.workers), job.seed).run(job.epochs)
-        records = ledger.history.search_trials()
+        driver = RealDriver(config, ledger, job.workers)
+        outcome = Simulation(cluster, surrogate(job.luck), driver, job.seed).run(job.epochs)
+        return outcome, ledger.history.search_trials()
+
+
+def search(job: Job) -> Course:
+    """What was named, whenever a trial of one search had ended."""
+    trials = surrogate(job.luck)
+    outcome, records = run(job)
     named, regret, least = None, [], (False, -np.inf)
     for _, _, number in outcome.ends:  # a completed trial is named before any pruned one, as the product does
         record = records[number]
@@ -138,30 +140,30 @@ def middle_mean(values: np.ndarray) -> tuple[float, float, float]:
     return float(trim_mean(values, 0.25)), float(low), float(high)
 
 
-def show(courses: dict[str, list[Course]], workers: int) -> None:
+def show(courses: dict[str, list[Course]], workers: int, shown: Sequence[int]) -> None:
     budget = np.median([course.seconds[-1] for course in courses.get("tpe/none", next(iter(courses.values())))])
     print(f"\n{workers} worker(s): regret of the trial that would be named, mean of the middle half [95 %]")
-    heads = [f"{epochs} epochs" for epochs in SHOWN] + [
+    heads = [f"{epochs} epochs" for epochs in shown] + [
         f"{budget / 2:.0f} worker-s",
         f"{budget:.0f} worker-s",
         "trials",
     ]
     print(f"{'':28}" + "".join(f"{head:>24}" for head in heads))
     for setting, each in courses.items():
-        table = np.array([[*course.at(SHOWN), *course.at([budget / 2, budget], "seconds")] for course in each])
+        table = np.array([[*course.at(shown), *course.at([budget / 2, budget], "seconds")] for course in each])
         cells = ["{:.3f} [{:.3f}, {:.3f}]".format(*middle_mean(column)) for column in table.T]
         cells.append(f"{np.median([len(course.epochs) for course in each]):.0f}")
         print(f"{setting:28}" + "".join(f"{cell:>24}" for cell in cells), flush=True)
 
 
-def paired(courses: dict[str, list[Course]], against: str = "tpe/halving-3") -> None:
+def paired(courses: dict[str, list[Course]], shown: Sequence[int], against: str = "tpe/halving-3") -> None:
     """Differences to the default over the same seeds: below zero is better than it."""
     if against not in courses:
         return
-    print(f"difference to {against} over the same seeds, mean over {SHOWN} epochs [95 %]")
-    theirs = np.array([course.at(SHOWN) for course in courses[against]]).mean(axis=1)
+    print(f"difference to {against} over the same seeds, mean over {shown} epochs [95 %]")
+    theirs = np.array([course.at(shown) for course in courses[against]]).mean(axis=1)
     for setting, each in courses.items():
-        gap = np.array([course.at(SHOWN) for course in each]).mean(axis=1) - theirs
+        gap = np.array([course.at(shown) for course in each]).mean(axis=1) - theirs
         drawn = np.random.default_rng(0).choice(gap, (RESAMPLES, len(gap))).mean(axis=1)
         low, high = np.quantile(drawn, [0.025, 0.975])
         print(f"{setting:28} {gap.mean():+.3f} [{low:+.3f}, {high:+.3f}]")
@@ -170,7 +172,7 @@ def paired(courses: dict[str, list[Course]], against: str = "tpe/halving-3") -> 
 def draw(courses: dict[str, list[Course]], workers: int, path: Path) -> None:
     import matplotlib.pyplot as plt
 
-    spent = np.arange(9, EPOCHS + 1, 3)
+    spent = np.arange(9, 1 + max(course.epochs[-1] for each in courses.values() for course in each), 3)
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), sharey=True)
     for setting, each in courses.items():
         bold = 2.5 if setting == "tpe/halving-3" else 1
@@ -196,22 +198,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--workers", type=int, nargs="+", default=[8, 1])
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="that a search may spend")
     parser.add_argument("--luck", type=float, default=1.0, help="share of the recorded scatter that trials have")
     parser.add_argument("--only", nargs="*", choices=SETTINGS, help="these settings")
     parser.add_argument("--plot", type=Path, help="a PNG; the number of workers is put before its ending")
     asked = parser.parse_args()
     model = surrogate(asked.luck)
-    trust = model.trust
+    trust, shown = model.trust, [round(share * asked.epochs) for share in SHOWN]
     print(f"surrogate, out of fold: error {trust.error:.3f} per epoch, {trust.error_of_best:.3f} of the best; ", end="")
     print(f"rank correlation {trust.rank:.2f} and {trust.rank_of_best:.2f}; best value {model.optimum:.3f}")
     with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
         for workers in asked.workers:
             names = asked.only or list(SETTINGS)
-            jobs = [Job(name, workers, seed, asked.luck) for name in names for seed in range(asked.seeds)]
+            jobs = [Job(name, workers, seed, asked.luck, asked.epochs) for name in names for seed in range(asked.seeds)]
             done = list(pool.map(search, jobs, chunksize=asked.seeds))
             courses = {name: done[place * asked.seeds :][: asked.seeds] for place, name in enumerate(names)}
-            show(courses, workers)
-            paired(courses)
+            show(courses, workers, shown)
+            paired(courses, shown)
             if asked.plot:
                 draw(courses, workers, asked.plot.with_stem(f"{asked.plot.stem}_{workers}"))
 
