@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import trim_mean
 
-from benchmarks.simulation.cluster import Cluster, Outcome, RealDriver, Simulation, TimedLedger
+from benchmarks.simulation.cluster import Cluster, Outcome, Simulation
+from benchmarks.simulation.driver import RealDriver, TimedLedger
 from benchmarks.simulation.surrogate import Surrogate
 from search.config import StudyConfig
 from search.events import Event, SessionOpened
@@ -86,11 +87,15 @@ class Job:
 class Course:
     """One search: at each end of a trial the epochs and worker-seconds spent so far, and the regret of whichever trial
     would be named then; shape (ended trials,) each.
+
+    Attributes:
+        suggested: Mean regret of the suggestions in the second half: the sampler's part, without the luck of naming.
     """
 
     epochs: np.ndarray
     seconds: np.ndarray
     regret: np.ndarray
+    suggested: float = 0.0
 
     def at(self, spent: Sequence[float], axis: str = "epochs") -> np.ndarray:
         """The regret when so much was spent; the first trial's before any has ended."""
@@ -130,7 +135,8 @@ def search(job: Job) -> Course:
             named, least = record, score
         regret.append(trials.optimum - trials.value(named.parameters))
     epochs, seconds, _ = zip(*outcome.ends, strict=True)
-    return Course(np.array(epochs), job.workers * np.array(seconds), np.array(regret))
+    later = [trials.optimum - trials.value(record.parameters) for record in records[len(records) // 2 :]]
+    return Course(np.array(epochs), job.workers * np.array(seconds), np.array(regret), float(np.mean(later)))
 
 
 def middle_mean(values: np.ndarray) -> tuple[float, float, float]:
@@ -150,7 +156,9 @@ def show(courses: dict[str, list[Course]], workers: int, shown: Sequence[int]) -
     ]
     print(f"{'':28}" + "".join(f"{head:>24}" for head in heads))
     for setting, each in courses.items():
-        table = np.array([[*course.at(shown), *course.at([budget / 2, budget], "seconds")] for course in each])
+        table = np.array(
+            [[*course.at(shown), *course.at([budget / 2, budget], "seconds"), course.suggested] for course in each]
+        )
         cells = ["{:.3f} [{:.3f}, {:.3f}]".format(*middle_mean(column)) for column in table.T]
         cells.append(f"{np.median([len(course.epochs) for course in each]):.0f}")
         print(f"{setting:28}" + "".join(f"{cell:>24}" for cell in cells), flush=True)
@@ -173,20 +181,18 @@ def draw(courses: dict[str, list[Course]], workers: int, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     spent = np.arange(9, 1 + max(course.epochs[-1] for each in courses.values() for course in each), 3)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), sharey=True)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 6), sharey=True, layout="constrained")
+    left.set_prop_cycle(color=plt.get_cmap("tab20").colors)
+    right.set_prop_cycle(color=plt.get_cmap("tab20").colors)
     for setting, each in courses.items():
         bold = 2.5 if setting == "tpe/halving-3" else 1
-        left.plot(
-            spent, [middle_mean(np.array([c.at([n])[0] for c in each]))[0] for n in spent], lw=bold, label=setting
-        )
+        left.plot(spent, _curve(each, spent, "epochs"), lw=bold, label=setting)
         seconds = np.linspace(10, np.median([course.seconds[-1] for course in each]), 60)
-        right.plot(
-            seconds, [middle_mean(np.array([c.at([n], "seconds")[0] for c in each]))[0] for n in seconds], lw=bold
-        )
+        right.plot(seconds, _curve(each, seconds, "seconds"), lw=bold)
     left.set(xlabel="epochs", ylabel="regret (val AUC), mean of the middle half", title=f"{workers} worker(s)")
     right.set(xlabel="worker-seconds")
-    figure.legend(loc="outside right upper", fontsize=8)
-    figure.savefig(path, dpi=120, bbox_inches="tight")
+    figure.legend(loc="outside lower center", ncols=5, fontsize=8)
+    figure.savefig(path, dpi=120)
     plt.close(figure)
 
 

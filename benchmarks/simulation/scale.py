@@ -18,17 +18,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.simulation.cluster import (
-    Cluster,
-    Measured,
-    Outcome,
-    RealDriver,
-    RecordedDriver,
-    Simulation,
-    TimedLedger,
-    Work,
-)
+from benchmarks.simulation.cluster import Cluster, Outcome, Simulation
 from benchmarks.simulation.costs import Cost, checkpoint_bytes
+from benchmarks.simulation.driver import Measured, RealDriver, RecordedDriver, TimedLedger, Work
 from search.config import StudyConfig
 from search.events import SessionOpened
 from search.sampling import derive_seed

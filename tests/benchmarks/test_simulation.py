@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from benchmarks.simulation.cluster import Cluster, RealDriver, RecordedDriver, Simulation, TimedLedger, Work
+from benchmarks.simulation.cluster import Cluster, Simulation
 from benchmarks.simulation.compare import Course, middle_mean
 from benchmarks.simulation.costs import Cost, checkpoint_bytes
 from benchmarks.simulation.curves import read_curves
+from benchmarks.simulation.driver import RealDriver, RecordedDriver, TimedLedger, Work
 from benchmarks.simulation.scale import SPACE, Pretended, replay, seconds_of, simulate
 from search.config import StudyConfig
 from search.events import SessionOpened
