@@ -10,6 +10,7 @@ import math
 import random
 import resource
 import statistics
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -33,7 +34,7 @@ SPACE = {
 }
 FLUSHES = 0.0004  # seconds that a commit waits for a disk that is idle (median); added to processor seconds
 GIGABIT = 1e9 / 8  # bytes per second
-SHORTER = (1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125)
+SHORTER = (1.0, 0.5, 0.25, 0.125, 0.0625)
 WANTED = 0.95
 
 
@@ -119,8 +120,8 @@ def show_utilisation(courses: list[tuple[Work, int]], seconds: Any, cluster: Clu
 
 def shortest(courses: list[tuple[Work, int]], seconds: Any, cluster: Cluster) -> float:
     """Mean seconds of a trial's epochs at which utilisation crosses 95 %, by halving."""
-    low, high = 2.0**-8, 2.0**5
-    for _ in range(9):
+    low, high = 2.0**-6, 2.0
+    for _ in range(6):
         middle = math.sqrt(low * high)
         if replay(courses, seconds, cluster, middle).utilisation < WANTED:
             low = middle
@@ -159,6 +160,7 @@ def main() -> None:
     parser.add_argument("--loss-per-hour", type=float, default=0.0, help="of a worker; decisions only")
     parser.add_argument("--clock", choices=["processor", "wall"], default="processor", help="what the driver takes")
     asked = parser.parse_args()
+    sys.stdout.reconfigure(line_buffering=True)
     budget = {"trials": asked.trials, "epochs": 9}
     config = StudyConfig.parse({"space": SPACE, "budget": budget, "seed": asked.seed})
     cluster = Cluster(asked.workers, loss_per_hour=asked.loss_per_hour)
