@@ -197,7 +197,7 @@ def open_desk(home: Home) -> Iterator[Home]:
 def _forget_elsewhere(home: Home, here: str) -> None:
     import ray
 
-    from search.outpost import forget
+    from search.node_folder import forget
 
     others = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeID"] != here]
     tasks = [ray.remote(forget).options(**_on(node)).remote(home) for node in others]

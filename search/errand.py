@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from search.desk import Home, open_desk
-from search.outpost import Line, Outpost, node_folder
+from search.node_folder import node_folder
+from search.outpost import Line, Outpost
 from search.paths import StudyPaths
 
 LOOK_SECONDS = 0.5  # between looks at how far it is

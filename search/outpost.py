@@ -5,29 +5,19 @@ a node share what was brought once. Everything that counts goes back to the desk
 belongs to, so a host may vanish at any time.
 """
 
-import fcntl
 import hashlib
 import logging
-import os
 import shutil
-import stat
-import tempfile
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from search.desk import Home, InputFile, pieces
-
-FORGET_SECONDS = 5.0  # for workers that are just ending
+from search.node_folder import OutOfReach, brought, in_use, locked, node_folder, remove_abandoned
 
 log = logging.getLogger("thawline.trial")
-
-
-class OutOfReach(Exception):
-    """What a trial needs could not be brought to its host. No trial's fault."""
 
 
 def on_any_host(trial_class: type) -> type:
@@ -116,8 +106,8 @@ class Outpost:
     def __init__(self, home: Home, line: Line, node: Path):
         self._home, self._line = home, line
         self._root = node / home.study
-        self._used = _in_use(node, home.study)  # open as long as this process lives
-        _remove_abandoned(node, but=home.study)
+        self._used = in_use(node, home.study)  # open as long as this process lives
+        remove_abandoned(node, but=home.study)
         self._holder = uuid.uuid4().hex
         self._trial = ""
         self._whole = False  # whether all inputs are here
@@ -185,7 +175,7 @@ class Outpost:
         return self._root / path.relative_to(self._home.root) if path.is_relative_to(self._home.root) else path
 
     def _bring_inputs(self) -> None:
-        with _locked(self._root / "inputs.lock"):  # one worker of the node brings, the others find it there
+        with locked(self._root / "inputs.lock"):  # one worker of the node brings, the others find it there
             for path in self._home.inputs:
                 for file in self._line.ask("inventory", path):
                     target = self._place(path) / file.name if file.name else self._place(path)
@@ -194,7 +184,7 @@ class Outpost:
 
     def _bring_input(self, path: Path, file: InputFile, target: Path) -> None:
         digest = hashlib.sha256()
-        with _whole(target) as stream:
+        with brought(target) as stream:
             for piece in self._line.ask("lend", path, file.name):
                 content = self._line.fetch(piece)
                 stream.write(content)
@@ -209,7 +199,7 @@ class Outpost:
         for epoch, files in there.items():
             if not (folder / epoch).exists():
                 for name, size in sorted(files.items(), key=lambda item: item[0] == "manifest.json"):
-                    with _whole(folder / epoch / name) as stream:
+                    with brought(folder / epoch / name) as stream:
                         while stream.tell() < size:
                             stream.write(self._line.ask("read", self._trial, f"{epoch}/{name}", stream.tell()))
         self._sent = set(there)
@@ -225,74 +215,6 @@ class Outpost:
             stream.seek(self._logged)
             return stream.read()
         return b""
-
-
-def node_folder() -> Path:
-    """Where this node keeps what it was brought, for its own user only.
-
-    Raises:
-        OutOfReach: when somebody else has made it.
-    """
-    named = os.environ.get("THAWLINE_NODE_FOLDER")
-    folder = Path(named) if named else Path(tempfile.gettempdir()) / f"thawline-node-{os.getuid()}"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.lstat()
-    if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o022:
-        raise OutOfReach(f"{folder} must be a folder that only this user can write; set THAWLINE_NODE_FOLDER to one")
-    return folder
-
-
-def forget(home: Home) -> None:
-    """Remove what this node has of a study, once its workers are gone."""
-    node, end = node_folder(), time.monotonic() + FORGET_SECONDS
-    while not _remove_unused(node, home.study) and time.monotonic() < end:
-        time.sleep(0.1)
-
-
-def _remove_abandoned(node: Path, but: str) -> None:
-    """Remove what is left of studies whose workers and drivers were killed."""
-    for lock in node.glob("*.lock"):
-        if lock.stem != but:
-            _remove_unused(node, lock.stem)
-
-
-def _in_use(node: Path, study: str) -> IO[str]:
-    """Marks the study's folder as used for as long as the stream is open."""
-    stream = (node / f"{study}.lock").open("a")
-    fcntl.flock(stream, fcntl.LOCK_SH)
-    (node / study).mkdir(exist_ok=True)
-    return stream
-
-
-def _remove_unused(node: Path, study: str) -> bool:
-    """Remove the study's folder unless it is used; whether it is gone."""
-    with (node / f"{study}.lock").open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        shutil.rmtree(node / study, ignore_errors=True)
-        return True
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes its name when it is whole; it need not survive a power cut, which takes the study's folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            yield stream
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -9,7 +9,8 @@ import pytest
 
 from search import desk as desk_module
 from search.desk import Desk, Home, Stale
-from search.outpost import OutOfReach, Outpost, forget, node_folder, on_any_host
+from search.node_folder import OutOfReach, forget, node_folder
+from search.outpost import Outpost, on_any_host
 from search.paths import StudyPaths
 from search.retries import Death, read_death
 
@@ -238,7 +239,7 @@ def test_what_killed_studies_left_on_a_node_goes_when_the_next_one_comes_but_not
 
 def test_a_node_forgets_a_study_once_its_workers_are_gone(home, line, tmp_path, monkeypatch):
     monkeypatch.setenv("THAWLINE_NODE_FOLDER", str(tmp_path / "node"))
-    monkeypatch.setattr("search.outpost.FORGET_SECONDS", 0.1)
+    monkeypatch.setattr("search.node_folder.FORGET_SECONDS", 0.1)
     outpost, _ = settled(home, line, tmp_path / "node")
     forget(home[0])
     assert (tmp_path / "node" / home[0].study).is_dir()
