@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from search.commands.final_stage import _check_same_images
+from search.commands.final_training import _check_same_images
 from search.config import StudyConfig
 from search.errors import ConfigurationError
 from search.paths import StudyPaths
