@@ -51,12 +51,8 @@ def test_an_archive_becomes_its_files(tmp_path):
 )
 def test_f54_nothing_in_an_archive_leads_out_of_the_folder(tmp_path, member):
     path = archive(tmp_path / "a.tgz", file("study.yaml"), member)
-    if member[0].name.startswith("/"):  # which tarfile reads as a name in the folder
+    with pytest.raises(StudyStopped, match="a fetched run must"):
         extract(path, tmp_path / "run")
-        assert names_in(tmp_path / "run") == ["outside.txt", "study.yaml"]
-    else:
-        with pytest.raises(StudyStopped, match="a fetched run must"):
-            extract(path, tmp_path / "run")
     assert names_in(tmp_path) == ["a.tgz", "run"]
 
 
