@@ -107,16 +107,17 @@ _KINDS: dict[str, type[Event]] = {
 
 def to_json(event: Event) -> str:
     """The event's values. Floats as the shortest text that reads back bit-equal; NaN, which JSON lacks, as null."""
-    text = json.dumps(_without_nan(asdict(event)), allow_nan=False, ensure_ascii=False)
+    text = json.dumps(without_nan(asdict(event)), allow_nan=False, ensure_ascii=False)
     # A lone surrogate, as in a file name that is not UTF-8, cannot be stored; its JSON escape reads back as the same.
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """The same plain values with None for numbers that JSON does not have."""
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

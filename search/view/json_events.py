@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any
 
 from search.config import StudyConfig
-from search.events import Event, to_json
+from search.events import Event, to_json, without_nan
 from search.history import History
 from search.interruption import Interrupted
 from search.view.progress import View
@@ -69,5 +69,6 @@ class JsonEvents(View):
 
 
 def _write(kind: str, **values: Any) -> None:
-    sys.stdout.write(json.dumps({"kind": kind, **values}, ensure_ascii=False, allow_nan=False) + "\n")
+    # A winner of a single rerun has no standard error, for example.
+    sys.stdout.write(json.dumps({"kind": kind, **without_nan(values)}, ensure_ascii=False, allow_nan=False) + "\n")
     sys.stdout.flush()

@@ -117,3 +117,9 @@ def test_a_study_that_was_refused_ends_without_a_best(capsys):
         {"kind": "said", "text": "a sentence"},
         {"kind": "ended", "outcome": "done", "reason": None},
     ]
+
+
+def test_a_winner_without_a_standard_error_ends_the_stream_well(small_config, capsys):
+    with JsonEvents() as view:
+        view.watch(small_config, History([(0.0, Noted("winner", {"number": 0, "standard_error": math.nan}))]))
+    assert spoken(capsys)[-1]["winner"] == {"number": 0, "standard_error": None}
