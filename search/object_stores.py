@@ -124,13 +124,12 @@ def patient_uri(address: str) -> str:
 def sentence(error: Exception, bucket: Bucket) -> str:
     """What a client's error means, and what to do about it."""
     text = str(error)
-    where = "" if bucket.endpoint == "AWS" else f" at {bucket.endpoint}"
-    name = bucket.folder.partition("/")[0]
+    where, name = _where(bucket), bucket.folder.partition("/")[0]
     hit = re.search(r"AWS Error (?P<code>\w+)(?: \(HTTP status (?P<status>\d+)\))? during (?P<operation>\w+)", text)
     code, operation = (hit["code"], hit["operation"]) if hit else ("", "")
     match code:
         case "NO_SUCH_BUCKET":
-            return f"there is no bucket {name!r}{where}; make it, or correct storage_copy"
+            return no_such_bucket(bucket)
         case "NETWORK_CONNECTION" | "REQUEST_TIMEOUT":
             cause = re.sub(r"^.*?curlCode: \d+, ", "", text).partition("; Details")[0]
             return f"{bucket.endpoint} does not answer ({cause})"
@@ -151,3 +150,12 @@ def sentence(error: Exception, bucket: Bucket) -> str:
         return f"the bucket {name!r} is of another region; add ?region=NAME to storage_copy"
     what = f"{code} {hit['status'] or ''}".strip() if hit else code
     return f"{bucket.endpoint} answered {what} to {operation}: {text.rpartition(' operation: ')[2][:200]}"
+
+
+def no_such_bucket(bucket: Bucket) -> str:
+    """What to say where the endpoint knows no bucket of this name."""
+    return f"there is no bucket {bucket.folder.partition('/')[0]!r}{_where(bucket)}; make it, or correct storage_copy"
+
+
+def _where(bucket: Bucket) -> str:
+    return "" if bucket.endpoint == "AWS" else f" at {bucket.endpoint}"

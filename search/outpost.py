@@ -9,13 +9,16 @@ import hashlib
 import logging
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from search.desk import Home, InputFile, pieces
-from search.node_folder import OutOfReach, brought, in_use, locked, node_folder, remove_abandoned
+from search.events import TrialKey
+from search.node_folder import OutOfReach, in_use, locked, node_folder, remove_abandoned
+from search.paths import StudyPaths
+from search.whole_file import whole_file
 
 log = logging.getLogger("thawline.trial")
 
@@ -52,7 +55,7 @@ def on_any_host(trial_class: type) -> type:
             self._began = False
             if self._outpost is None:
                 return config
-            self._outpost.take(_trial_name(config["trial"]["key"]))
+            self._outpost.take(str(TrialKey(*config["trial"]["key"])))
             return {**config, "study": self._outpost.placed(config["study"])}
 
     OnAnyHost.__name__ = OnAnyHost.__qualname__ = trial_class.__name__  # as Ray's own displays call it
@@ -68,6 +71,7 @@ class Line:
 
     def __init__(self, name: str):
         self._name = name
+        self._desk: Any = None
 
     def ask(self, method: str, *arguments: Any) -> Any:
         """What a method of the desk returns.
@@ -79,8 +83,8 @@ class Line:
         import ray
 
         with _reached():
-            desk = ray.get_actor(self._name)
-            return ray.get(getattr(desk, method).remote(*arguments))
+            self._desk = self._desk or ray.get_actor(self._name)  # asked of the head once, not for every piece
+            return ray.get(getattr(self._desk, method).remote(*arguments))
 
     def fetch(self, piece: Any) -> Any:
         """The bytes behind what the desk lent, from whatever node has them.
@@ -129,7 +133,7 @@ class Outpost:
     def take(self, trial: str) -> None:
         """Turn to a trial; what is here of the one before is not needed any more."""
         if self._trial:
-            shutil.rmtree(self._root / "trials" / self._trial, ignore_errors=True)
+            shutil.rmtree(self._folder, ignore_errors=True)
         self._trial, self._opened, self._sent = trial, False, set()
         self._logged = max(0, _size(self._log))
 
@@ -152,7 +156,7 @@ class Outpost:
         Raises:
             OutOfReach: when the desk can't be reached.
         """
-        folder = self._root / "trials" / self._trial / "checkpoint"
+        folder = self._folder / "checkpoint"
         epochs = sorted(path.name for path in folder.glob("[0-9]*"))
         try:
             for path in sorted(
@@ -166,8 +170,12 @@ class Outpost:
             log.warning("the driver could not keep a checkpoint: %s", error)
 
     @property
+    def _folder(self) -> Path:
+        return StudyPaths(self._root).trials / self._trial
+
+    @property
     def _log(self) -> Path:
-        return self._root / "trials" / self._trial / "log.txt"
+        return self._folder / "log.txt"
 
     def _place(self, path: Path) -> Path:
         if path in self._home.inputs:
@@ -184,7 +192,7 @@ class Outpost:
 
     def _bring_input(self, path: Path, file: InputFile, target: Path) -> None:
         digest = hashlib.sha256()
-        with brought(target) as stream:
+        with whole_file(target, durable=False) as stream:
             for piece in self._line.ask("lend", path, file.name):
                 content = self._line.fetch(piece)
                 stream.write(content)
@@ -194,12 +202,12 @@ class Outpost:
 
     def _bring_checkpoints(self) -> None:
         """Those that the desk has; one of a later epoch, left here by a worker that died, counts as well."""
-        folder = self._root / "trials" / self._trial / "checkpoint"
+        folder = self._folder / "checkpoint"
         there = self._line.ask("open", self._trial, self._holder)
         for epoch, files in there.items():
             if not (folder / epoch).exists():
                 for name, size in sorted(files.items(), key=lambda item: item[0] == "manifest.json"):
-                    with brought(folder / epoch / name) as stream:
+                    with whole_file(folder / epoch / name, durable=False) as stream:
                         while stream.tell() < size:
                             stream.write(self._line.ask("read", self._trial, f"{epoch}/{name}", stream.tell()))
         self._sent = set(there)
@@ -228,11 +236,6 @@ def _reached() -> Iterator[None]:
     except (RayError, ValueError) as error:  # ValueError: there is no such actor
         cause = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise OutOfReach(f"the driver's node must answer, but {cause}") from error
-
-
-def _trial_name(key: Sequence[int]) -> str:
-    number, repeat = key
-    return f"{number}.{repeat}" if repeat else str(number)
 
 
 def _size(path: Path) -> int:

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, Self
 
 from search.errors import ConfigurationError
-from search.object_stores import PART, Bucket, check_no_secrets, open_s3, patient_uri, sentence
-from search.whole_file import whole_file, write_whole
+from search.object_stores import PART, Bucket, check_no_secrets, no_such_bucket, open_s3, patient_uri, sentence
+from search.whole_file import whole_file
 
 _OBJECT_STORES = ("s3", "gcs", "abfs")  # there a file appears when it is whole, and renaming is copying
 _SMALL = PART // 2  # bytes; up to this a file in a bucket is a single request
@@ -70,7 +71,6 @@ class Place:
         chunks = self._chunks()
         if chunks is None:
             return False
-        path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as stream:
             for chunk in chunks:
                 stream.write(chunk)
@@ -97,15 +97,7 @@ class Place:
 
     def write(self, content: bytes) -> None:
         """Put a file here, whole or not at all."""
-        if self.filesystem.type_name == "local":
-            path = Path(self.folder)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, content)
-            return
-        with self._sentences(), self._written(len(content)) as stream:
-            for start in range(0, len(content), PART):
-                stream.write(content[start : start + PART])
-                self._flush(stream, len(content))
+        self.send(BytesIO(content), len(content))
 
     def send(self, source: IO[bytes], size: int, between: Callable[[], None] = lambda: None) -> None:
         """Put what is read from an open file here, whole or not at all; a part of it at a time is in memory.
@@ -120,9 +112,7 @@ class Place:
                 then stand under its name.
         """
         if self.filesystem.type_name == "local":
-            path = Path(self.folder)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(path) as target:
+            with whole_file(Path(self.folder)) as target:
                 while chunk := source.read(PART):
                     target.write(chunk)
                     between()
@@ -184,7 +174,7 @@ class Place:
             if self.bucket:
                 name = self.folder.partition("/")[0]
                 if self.filesystem.get_file_info(name).type == FileType.NotFound:
-                    raise OSError(f"AWS Error NO_SUCH_BUCKET during HeadBucket operation: {name}")
+                    raise OSError(no_such_bucket(self.bucket))
             probe = self / f"{_PROBE}/yes"
             probe.write(b"yes")
             (self / _PROBE).remove()

@@ -16,8 +16,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
     Raises:
         OSError: when it can't be written; `path` is then as it was.
     """
-    temporary = path.with_name(f".{path.name[:32]}.{uuid.uuid4().hex}.tmp")
-    try:
+    with _replacing(path) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             write_fully(descriptor, content.encode() if isinstance(content, str) else content)
@@ -25,25 +24,37 @@ def write_whole(path: Path, content: str | bytes) -> None:
             os.close(descriptor)
         os.replace(temporary, path)
         flush_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write beside the final name; it takes that name when the block ends well.
+def whole_file(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
+    """A file to write beside the final name; it takes that name when the block ends well. Missing folders are made.
+
+    Args:
+        path: The final name.
+        durable: Whether it must survive a power cut.
 
     Raises:
         OSError: when it can't be written; `path` is then as it was.
     """
-    temporary = path.with_name(f".{path.name[:32]}.{uuid.uuid4().hex}.tmp")
-    try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _replacing(path) as temporary:
         with temporary.open("xb") as stream:
             yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
         os.replace(temporary, path)
-        flush_folder(path.parent)
+        if durable:
+            flush_folder(path.parent)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A name beside `path` that no other process has; whatever is left under it in the end goes."""
+    temporary = path.with_name(f".{path.name[:32]}.{uuid.uuid4().hex}.tmp")
+    try:
+        yield temporary
     finally:
         temporary.unlink(missing_ok=True)
 
