@@ -3,7 +3,7 @@
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from search.errors import ConfigurationError
 from search.leftovers import end_at_once, no_leftovers, temporary_folder
 from search.limits import check_limits
 from search.nodes import HeadWatch
-from search.placement import allowed_nodes, promised_nodes
+from search.placement import nodes_to_plan_for, promised_nodes
 
 # Trials exchange a few numbers per epoch; images reach them through memory-mapped files.
 OBJECT_STORE_BYTES = 100_000_000
@@ -36,7 +36,7 @@ class Cluster:
     """
 
     address: str
-    nodes: list[dict[str, float]]
+    nodes: Sequence[Mapping[str, float]]
     missing: int = 0
 
 
@@ -97,11 +97,8 @@ def connect(address: str | None = None, folder: Path | None = None, cpus: int | 
             _check_door(found)
         living = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         description = {} if address is None else _launcher_description()
-        allowed = allowed_nodes(description)
-        if any(node.get("CPU") for node in allowed):
-            yield Cluster(found, allowed)
-        else:
-            yield Cluster(found, living, max(0, promised_nodes(description) - len(living)))
+        nodes = nodes_to_plan_for(description, living)
+        yield Cluster(found, nodes, max(0, promised_nodes(description) - len(living)) if nodes is living else 0)
 
 
 def secure_token(path: Path, create: bool) -> None:

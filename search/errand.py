@@ -62,13 +62,13 @@ _RESULT = "000001"  # what a trial would call its first epoch
 
 
 def _do(home: Home, errand: Errand) -> None:
-    outpost = Outpost(home, Line(home.desk), node_folder())
+    line = Line(home.desk)
+    outpost = Outpost(home, line, node_folder())
     outpost.take(errand.name)
     outpost.bring()
     result = outpost.placed(StudyPaths(home.root).trials) / errand.name / "checkpoint" / _RESULT
     shutil.rmtree(result, ignore_errors=True)  # of a try whose node died
     result.mkdir(parents=True)
-    line = Line(home.desk)
     errand.work(**outpost.placed(errand.arguments), result=result, progress=lambda *told: line.ask("tell", *told))
     outpost.hand_over()
 

@@ -64,6 +64,14 @@ def allowed_nodes(description: Mapping[str, Any]) -> list[dict[str, float]]:
     return [kind.get("resources", {}) for kind in first + workers[:limit]]
 
 
+def nodes_to_plan_for(
+    description: Mapping[str, Any], living: Sequence[Mapping[str, float]]
+) -> Sequence[Mapping[str, float]]:
+    """The nodes that a launcher file allows, where it says what they have; else `living` as it came."""
+    allowed = allowed_nodes(description)
+    return allowed if any(node.get("CPU") for node in allowed) else living
+
+
 def promised_nodes(description: Mapping[str, Any]) -> int:
     """How many nodes a launcher file keeps running, the head included; 0 where it says nothing."""
     kinds = description.get("available_node_types", {}).values()

@@ -72,9 +72,11 @@ def train(
     from trainable.retrain import Recipe, retrain
     from trainable.settings import ModelSettings
 
-    model = ModelSettings.model_validate(recipe.pop("model"))
-    hyperparameters = Hyperparameters.model_validate(recipe.pop("hyperparameters"))
-    retrain(Recipe(model, hyperparameters, **recipe), arrays, result, progress)
+    typed = {
+        "model": ModelSettings.model_validate(recipe["model"]),
+        "hyperparameters": Hyperparameters.model_validate(recipe["hyperparameters"]),
+    }
+    retrain(Recipe(**{**recipe, **typed}), arrays, result, progress)
 
 
 def lacks_gpu(resources: Any) -> bool:

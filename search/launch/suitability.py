@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from search.config import StudyConfig
-from search.placement import TrialResources, allowed_nodes, check_fits
+from search.placement import TrialResources, check_fits, nodes_to_plan_for
 
 MODULES = (  # that sent code imports; what they are installed as is in pyproject.toml
     "ray", "tensorflow", "keras", "optuna", "numpy", "sklearn", "pandas", "scipy", "pydantic", "typer", "rich", "yaml",
@@ -55,10 +55,9 @@ def code_problems(there: Mapping[str, Any]) -> list[str]:
 def _resource_problems(
     config: StudyConfig, there: Mapping[str, Any], nodes: Sequence[Mapping[str, float]]
 ) -> list[str]:
-    allowed = allowed_nodes(there["launcher"])
-    capable = allowed if any(node.get("CPU") for node in allowed) else nodes
     asked = config.resources
-    problem = check_fits(capable, TrialResources(asked.cpus_per_trial, asked.gpus_per_trial))
+    per_trial = TrialResources(asked.cpus_per_trial, asked.gpus_per_trial)
+    problem = check_fits(nodes_to_plan_for(there["launcher"], nodes), per_trial)
     return [f"resources: {problem}"] if problem else []
 
 
