@@ -100,7 +100,7 @@ class Noted(Event):
     facts: dict[str, Any]
 
 
-_KINDS: dict[str, type[Event]] = {
+KINDS: dict[str, type[Event]] = {
     kind.kind: kind for kind in (SessionOpened, Asked, Started, EpochReported, Failed, Noted)
 }
 
@@ -131,4 +131,4 @@ def from_json(kind: str, body: str) -> Event:
     for numbers in ("metrics", "seconds", "usage"):
         if numbers in values:
             values[numbers] = {name: math.nan if value is None else value for name, value in values[numbers].items()}
-    return _KINDS[kind](**values)
+    return KINDS[kind](**values)

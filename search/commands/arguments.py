@@ -1,9 +1,11 @@
 """What several commands take and need: runs, study files, settings, a view."""
 
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -39,6 +41,16 @@ AsJson = Annotated[
     bool,
     typer.Option("--json-events", help="Print every event and step as a line of JSON; see docs/follow_a_search.md."),
 ]
+StudyOrRun = Annotated[
+    str,
+    typer.Argument(metavar="STUDY", help="A study file, or a run to go on with.", autocompletion=complete_studies),
+]
+Name = Annotated[str | None, typer.Option(help="Name of the run; default: the study file's.")]
+Trials = Annotated[int | None, typer.Option(help="Configurations to try; more than before extends a study.")]
+TimeBudget = Annotated[
+    str | None, typer.Option(metavar="TIME", help="For the search, all its sessions together: 90s, 30m, 1h30m.")
+]
+Final = Annotated[bool, typer.Option("--final", help="Go on: rerun finalists, export, retrain, evaluate.")]
 Run = Annotated[
     str, typer.Argument(metavar="RUN", help="A run folder, or its name under runs/.", autocompletion=complete_runs)
 ]
@@ -57,6 +69,40 @@ def load_study(study: str, overrides: list[str]) -> StudyConfig:
         ) from error
     placed = [f"name={run.root.name}", f"storage={run.root.parent}"]
     return StudyConfig.load(run.study_file, [*placed, *overrides], ImageTrainable.sections)
+
+
+def load_search(
+    study: str, settings: list[str], given: Mapping[str, Any], time_budget: str | None, *, final: bool
+) -> Any:
+    """The study that a search command asks for.
+
+    Args:
+        study: A study file or a run.
+        settings: Of `--set`.
+        given: What other options say, by setting; None: nothing.
+        time_budget: As typed.
+        final: Whether the test part will be needed.
+
+    Raises:
+        ConfigurationError: when it can't be searched so.
+    """
+    given = {**given, "budget.wall_seconds": None if time_budget is None else _seconds(time_budget)}
+    overrides = [*settings, *(f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None)]
+    config: Any = load_study(study, overrides)
+    if final and config.data.split_file is None and config.data.split.test == 0:
+        raise ConfigurationError("data.split.test: must be above 0 for --final, which evaluates on the test part")
+    return config
+
+
+def _seconds(text: str) -> float:
+    """`90s`, `30m`, `1h30m` or a number of seconds."""
+    parts = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s?)?", text)
+    try:
+        if parts and any(parts.groups()):
+            return sum(float(part or 0) * unit for part, unit in zip(parts.groups(), (3600, 60, 1), strict=True))
+    except ValueError:  # 1.2.3
+        pass
+    raise ConfigurationError(f"--time-budget: must read 90s, 30m or 1h30m, but got {text!r}")
 
 
 @contextmanager

@@ -1,14 +1,24 @@
 """The command that runs a study on a cluster from a machine that is no part of it."""
 
-import json
 import shlex
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from search.commands.arguments import SEARCH, AsJson, Quiet, Settings, complete_studies, load_study, make_view
-from search.commands.searching import as_seconds
+from search.commands.arguments import (
+    SEARCH,
+    AsJson,
+    Final,
+    Name,
+    Quiet,
+    Settings,
+    StudyOrRun,
+    TimeBudget,
+    Trials,
+    load_search,
+    make_view,
+)
 from search.console import complain, near, show_best, show_final
 from search.errors import ConfigurationError, StudyStopped
 from search.paths import StudyPaths, check_name
@@ -25,21 +35,16 @@ app = typer.Typer()
     "and fetches the run when it has ended; thawline launch study.yaml --stop. See docs/launch.md.",
 )
 def launch(
-    study: Annotated[
-        str,
-        typer.Argument(metavar="STUDY", help="A study file, or a run to go on with.", autocompletion=complete_studies),
-    ],
-    name: Annotated[str | None, typer.Option(help="Name of the run; default: the study file's.")] = None,
+    study: StudyOrRun,
+    name: Name = None,
     address: Annotated[
         str | None,
         typer.Option(metavar="URL", help="The cluster's dashboard; default: $RAY_API_SERVER_ADDRESS, else a tunnel."),
     ] = None,
-    trials: Annotated[int | None, typer.Option(help="Configurations to try; more than before extends a study.")] = None,
-    time_budget: Annotated[
-        str | None, typer.Option(metavar="TIME", help="For the search, all its sessions together: 90s, 30m, 1h30m.")
-    ] = None,
+    trials: Trials = None,
+    time_budget: TimeBudget = None,
     settings: Settings = [],  # noqa: B006
-    final: Annotated[bool, typer.Option("--final", help="Go on: rerun finalists, export, retrain, evaluate.")] = False,
+    final: Final = False,
     send_code: Annotated[
         bool, typer.Option("--send-code", help="Run the code from here, even where this version is installed.")
     ] = False,
@@ -54,13 +59,9 @@ def launch(
     from search.launch.launch import Launch, Order
     from search.object_stores import check_no_secrets
 
-    given: dict[str, Any] = {"name": name, "budget.trials": trials}
-    given["budget.wall_seconds"] = None if time_budget is None else as_seconds(time_budget)
-    overrides = [*settings, *(f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None)]
-    config: Any = load_study(study, overrides)
+    given = {"name": name, "budget.trials": trials}
+    config = load_search(study, settings, given, time_budget, final=final)
     check_name(config.name)
-    if final and config.data.split_file is None and config.data.split.test == 0:
-        raise ConfigurationError("data.split.test: must be above 0 for --final, which evaluates on the test part")
     if config.storage_copy:
         check_no_secrets(config.storage_copy)  # before anything leaves this machine
     order = Order(config, ("--final",) if final else (), send_code)

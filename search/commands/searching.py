@@ -1,9 +1,7 @@
 """Commands of the search: run it, look at it."""
 
-import json
-import re
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,17 +9,20 @@ from search import console
 from search.commands.arguments import (
     SEARCH,
     AsJson,
+    Final,
+    Name,
     Quiet,
     Run,
     Settings,
-    complete_studies,
-    load_study,
+    StudyOrRun,
+    TimeBudget,
+    Trials,
+    load_search,
     open_session,
 )
 from search.commands.final_stage import choose_finalists, finish
 from search.config import StudyConfig
 from search.console import near, say, show_best, show_final, show_state
-from search.errors import ConfigurationError
 from search.paths import find_run
 
 if TYPE_CHECKING:
@@ -36,20 +37,15 @@ app = typer.Typer()
     "A search that was interrupted, or that shall try more: thawline search RUN --trials 50.",
 )
 def search(
-    study: Annotated[
-        str,
-        typer.Argument(metavar="STUDY", help="A study file, or a run to go on with.", autocompletion=complete_studies),
-    ],
-    name: Annotated[str | None, typer.Option(help="Name of the run; default: the study file's.")] = None,
-    trials: Annotated[int | None, typer.Option(help="Configurations to try; more than before extends a study.")] = None,
-    time_budget: Annotated[
-        str | None, typer.Option(metavar="TIME", help="For the search, all its sessions together: 90s, 30m, 1h30m.")
-    ] = None,
+    study: StudyOrRun,
+    name: Name = None,
+    trials: Trials = None,
+    time_budget: TimeBudget = None,
     address: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Ray cluster: auto or host:port; default: one started here.")
     ] = None,
     settings: Settings = [],  # noqa: B006
-    final: Annotated[bool, typer.Option("--final", help="Go on: rerun finalists, export, retrain, evaluate.")] = False,
+    final: Final = False,
     accept_loss: Annotated[
         bool, typer.Option("--accept-loss", help="Go on although the ledger has lost events for good.")
     ] = False,
@@ -57,12 +53,8 @@ def search(
     json_events: AsJson = False,
 ) -> None:
     """Search, or go on with a search that was interrupted."""
-    given: dict[str, Any] = {"name": name, "budget.trials": trials, "resources.address": address}
-    given["budget.wall_seconds"] = None if time_budget is None else as_seconds(time_budget)
-    overrides = [*settings, *(f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None)]
-    config: Any = load_study(study, overrides)
-    if final and config.data.split_file is None and config.data.split.test == 0:
-        raise ConfigurationError("data.split.test: must be above 0 for --final, which evaluates on the test part")
+    given = {"name": name, "budget.trials": trials, "resources.address": address}
+    config = load_search(study, settings, given, time_budget, final=final)
     with open_session(config, quiet, json_events, accept_loss=accept_loss) as session:
         session.search(choose_finalists(session) if final else None)
         if final:
@@ -141,14 +133,3 @@ def _watching_view(json_events: bool) -> "View":
     if json_events:
         return JsonEvents()
     return Screen(console.out) if console.out.is_terminal else Lines(sys.stdout)
-
-
-def as_seconds(text: str) -> float:
-    """`90s`, `30m`, `1h30m` or a number of seconds."""
-    parts = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s?)?", text)
-    try:
-        if parts and any(parts.groups()):
-            return sum(float(part or 0) * unit for part, unit in zip(parts.groups(), (3600, 60, 1), strict=True))
-    except ValueError:  # 1.2.3
-        pass
-    raise ConfigurationError(f"--time-budget: must read 90s, 30m or 1h30m, but got {text!r}")

@@ -1,18 +1,17 @@
 """A job's log, told to a view as if the search ran here."""
 
 import json
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from search.config import StudyConfig
-from search.events import Event, SessionOpened, from_json
+from search.events import KINDS, Event, SessionOpened, from_json
+from search.follow import Follower
 from search.history import History
 from search.view.progress import View
 
-EVENTS = ("session_opened", "asked", "started", "epoch_reported", "failed", "noted")
 RAYS_OWN = ("Running entrypoint for job ", "Runtime env is setting up")
 
 
@@ -67,7 +66,7 @@ class Replay:
                 self._view.say(_harmless(values["text"]))
             case "ended":
                 self.outcome, self.reason = values["outcome"], values["reason"]
-            case _ if kind in EVENTS:
+            case _ if kind in KINDS:
                 self._happened(kind, values)
 
     def _open(self, values: dict[str, Any]) -> None:
@@ -95,11 +94,7 @@ def _harmless(text: str) -> str:
 
 def read_events(ledger: Path) -> list[tuple[float, Event]]:
     """All events of a ledger that was fetched, with their moments within their sessions; none where there is none."""
-    if not ledger.exists():
-        return []
-    with closing(sqlite3.connect(f"{ledger.resolve().as_uri()}?mode=ro", uri=True)) as database:
-        rows = database.execute("SELECT elapsed, kind, body FROM events ORDER BY sequence").fetchall()
-    return [(elapsed, from_json(kind, body)) for elapsed, kind, body in rows]
+    return [(happening.elapsed, happening.event) for happening in Follower(ledger).new()] if ledger.exists() else []
 
 
 def _before(events: list[tuple[float, Event]], session: SessionOpened) -> list[tuple[float, Event]]:
