@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import blake2b, file_digest
+from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from search.paths import StudyPaths
-from search.whole_file import flush_folder, write_fully
+from search.whole_file import flush_folder, sha256, write_fully
 
 PIECE = 32_000_000  # bytes that travel at a time; a node's object store may be small
 CALLERS = 16  # answered at once; the others wait their turn
@@ -233,5 +233,4 @@ def pieces(path: Path) -> Iterator[np.ndarray]:
 
 def _described(path: Path, file: Path) -> InputFile:
     name = "" if file == path else str(file.relative_to(path))
-    with file.open("rb") as stream:
-        return InputFile(name, file.stat().st_size, file_digest(stream, "sha256").hexdigest())
+    return InputFile(name, file.stat().st_size, sha256(file))

@@ -2,6 +2,7 @@
 here (SQLite writes its own).
 """
 
+import hashlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -79,3 +80,9 @@ def flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes, hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

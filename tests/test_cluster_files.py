@@ -48,7 +48,10 @@ def test_a_launcher_file_fits_on_a_page(name):
 
 
 def test_ray_accepts_the_file(launched):
-    jsonschema.validate(launched, json.loads(_ray_file("autoscaler/ray-schema.json").read_text(encoding="utf-8")))
+    schema = json.loads(_ray_file("autoscaler/ray-schema.json").read_text(encoding="utf-8"))
+    accepts = jsonschema.validators.validator_for(schema)(schema).is_valid
+    assert accepts(launched)
+    assert not accepts({**launched, "max_workers": "four"})
 
 
 @pytest.mark.parametrize("name", LAUNCHED)

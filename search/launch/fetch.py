@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import file_digest
 from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import uuid4
@@ -18,7 +17,7 @@ from search.launch.errand import start_errand
 from search.launch.parcel import RUNS
 from search.leftovers import temporary_folder
 from search.paths import StudyPaths
-from search.whole_file import write_whole
+from search.whole_file import sha256, write_whole
 
 ORIGIN = "launched.json"  # marks a run folder as a copy of one on a cluster
 WAIT_SECONDS = 600.0
@@ -106,8 +105,7 @@ def _download(door: Door, name: str, folder: Path, arrived: Path, *, ledger_only
     archive = folder / "run.tar.gz"
     with _lent(door, {"run": f"{RUNS}/{name}", "ledger_only": ledger_only}) as lent:
         door.download(lent.node, lent.file, archive)
-    with archive.open("rb") as stream:
-        came = file_digest(stream, "sha256").hexdigest()
+    came = sha256(archive)
     if came != lent.sha256:
         raise StudyStopped(f"what was fetched must have sha256 {lent.sha256}, but has {came}; try --fetch again")
     extract(archive, arrived)

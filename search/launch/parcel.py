@@ -1,9 +1,9 @@
 """What is sent to a cluster, packed: the study file, the code where it is wanted, images and weights from here."""
 
+import hashlib
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from search.config import StudyConfig
 from search.errors import ConfigurationError
 from search.safe_yaml import to_yaml
+from search.whole_file import sha256
 
 LIMIT = 100 * 1024**2  # bytes; what Ray's dashboard takes at a time (DASHBOARD_CLIENT_MAX_SIZE, Ray 2.60)
 ROOM = 1024**2  # bytes of it that are left for the zip's own entries and the errands
@@ -73,9 +74,9 @@ def inputs_of(paths: Mapping[str, Path]) -> Inputs | None:
             + " ".join(f"--set {setting}=/path/there" for setting in here)
         )
     plain = Inputs(here, {}, "", size)
-    content = sha256()
+    content = hashlib.sha256()
     for name, file in plain.files():
-        content.update(f"{name}\0{_digest(file)}\n".encode("utf-8", "surrogateescape"))
+        content.update(f"{name}\0{sha256(file)}\n".encode("utf-8", "surrogateescape"))
     target = f"{INPUTS}/{content.hexdigest()[:32]}"
     there = {setting: f"{target}/{number}/{path.name}" for number, (setting, path) in enumerate(here.items())}
     return Inputs(here, there, target, size)
@@ -135,11 +136,6 @@ def _files(path: Path) -> list[Path]:
     return [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return file_digest(stream, "sha256").hexdigest()
-
-
 def digest_of(document: Any) -> str:
     """Stands for a study file and the way it is searched: the same when nothing about them has changed."""
-    return sha256(str(document).encode()).hexdigest()
+    return hashlib.sha256(str(document).encode()).hexdigest()
