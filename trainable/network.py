@@ -13,7 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from trainable.backbone import Backbone
+from trainable.forward import forward
 from trainable.hyperparameters import Hyperparameters
+from trainable.optimizers import build_optimizer
 from trainable.settings import ModelSettings
 
 Arrays = dict[str, np.ndarray]
@@ -58,8 +60,8 @@ class Network:
         self._head = _build_head(backbone.features, key.head_width, key.classes)
         self._backbone_weights = _moving_weights(backbone, key)
         self._head_weights = list(self._head.trainable_variables)
-        self._backbone_optimizer = _optimizer(key, self._backbone_weights)
-        self._head_optimizer = _optimizer(key, self._head_weights)
+        self._backbone_optimizer = build_optimizer(key.optimizer, key.momentum, self._backbone_weights)
+        self._head_optimizer = build_optimizer(key.optimizer, key.momentum, self._head_weights)
         self._continued: dict[int, Any] = {}
         self._inputs_dtype = backbone.output_dtype(self.cut)
         self._dropout = tf.Variable(0.0, trainable=False)
@@ -72,11 +74,11 @@ class Network:
         labels, weights = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.float32)
         signature = [inputs, labels, weights, tf.TensorSpec([], tf.float32), tf.TensorSpec([2], tf.int32)]
         # A free batch dimension: one trace serves every batch size, the last and smaller batch included.
-        self._prefix = tf.function(self._compute_prefix, [images], jit_compile=key.xla)
-        self._step = tf.function(self._compute_step, signature, jit_compile=key.xla)
-        self._gradients = tf.function(self._compute_gradients, signature, jit_compile=key.xla)
-        self._apply = tf.function(self._compute_update, jit_compile=key.xla)
-        self._probabilities = tf.function(self._compute_probabilities, [inputs], jit_compile=key.xla)
+        self._prefix = self._graph(self._compute_prefix, [images])
+        self._step = self._graph(self._compute_step, signature)
+        self._gradients = self._graph(self._compute_gradients, signature)
+        self._apply = self._graph(self._compute_update)
+        self._probabilities = self._graph(self._compute_probabilities, [inputs])
 
     def reset(self, hyperparameters: Hyperparameters, seed: int) -> None:
         """Become what a fresh network of these hyperparameters and this seed would be.
@@ -122,8 +124,7 @@ class Network:
         if depth not in self._continued:
             shape = self.backbone.cut_shape(depth)
             spec = tf.TensorSpec([None, *shape], self.backbone.output_dtype(depth))
-            model = self.backbone.between(depth, self.cut)
-            self._continued[depth] = tf.function(lambda x: model(x, training=False), [spec], jit_compile=self.key.xla)
+            self._continued[depth] = self._graph(forward(self.backbone.between(depth, self.cut)), [spec])
         return self._continued[depth](tf.cast(features, self.backbone.output_dtype(depth)))
 
     def step(
@@ -185,6 +186,9 @@ class Network:
         probabilities = keras.layers.Softmax(name="probabilities", dtype="float32")(self._head(pooled))
         return keras.Model(images, probabilities, name="thawline")
 
+    def _graph(self, function: Any, signature: Any = None) -> Any:
+        return tf.function(function, signature, autograph=False, jit_compile=self.key.xla)
+
     def _fed(self, inputs: Any) -> Any:
         return tf.cast(inputs, self._inputs_dtype)
 
@@ -199,13 +203,15 @@ class Network:
 
     def _compute_prefix(self, pixels: Any) -> Any:
         images = self.backbone.preprocess(pixels)
-        return self.backbone.prefix(self.cut)(images, training=False) if self.cut else images
+        return forward(self.backbone.prefix(self.cut))(images) if self.cut else images
 
     def _pool(self, inputs: Any, training: bool) -> Any:
-        training = training and self.key.batch_norm != "frozen"
-        pooled = (
-            inputs if self.cut == self.backbone.depth else self.backbone.suffix(self.cut)(inputs, training=training)
-        )
+        if self.cut == self.backbone.depth:
+            pooled = inputs
+        elif self.key.batch_norm == "frozen":
+            pooled = forward(self.backbone.suffix(self.cut))(inputs)
+        else:
+            pooled = self.backbone.suffix(self.cut)(inputs, training=training)
         return tf.cast(pooled, tf.float32)
 
     def _compute_step(self, inputs: Any, labels: Any, weights: Any, count: Any, dropout_seed: Any) -> tuple[Any, Any]:
@@ -229,12 +235,12 @@ class Network:
 
     def _compute_update(self, gradients: Any) -> None:
         split = len(self._backbone_weights)
-        self._decay()
+        tf.cond(self._weight_decay > 0, self._decay, tf.no_op)  # without any, a pass over all weights less
         if self._backbone_weights:
             self._backbone_optimizer.apply(gradients[:split], self._backbone_weights)
         self._head_optimizer.apply(gradients[split:], self._head_weights)
 
-    def _decay(self) -> None:
+    def _decay(self) -> tf.Operation:
         """Decoupled weight decay (Loshchilov and Hutter 2019), of kernels only."""
         for optimizer, weights in (
             (self._backbone_optimizer, self._backbone_weights),
@@ -243,6 +249,7 @@ class Network:
             for weight in weights:
                 if len(weight.shape) > 1:
                     weight.assign(weight * (1.0 - optimizer.learning_rate * self._weight_decay))
+        return tf.no_op()
 
     def _compute_probabilities(self, inputs: Any) -> Any:
         return tf.nn.softmax(tf.cast(self._head(self._pool(inputs, training=False)), tf.float32))
@@ -273,20 +280,6 @@ def _first_head(weights: list[Any], seed: int) -> list[np.ndarray]:
         limit = np.sqrt(6 / sum(shape)) if len(shape) == 2 else 0.0
         values.append(generator.uniform(-limit, limit, shape).astype(np.float32))
     return values
-
-
-def _optimizer(key: NetworkKey, weights: list[Any]) -> keras.optimizers.Optimizer:
-    match key.optimizer:
-        case "adam":
-            optimizer = keras.optimizers.Adam()
-        case "sgd":
-            optimizer = keras.optimizers.SGD(momentum=key.momentum, nesterov=key.momentum > 0)
-        case "rmsprop":
-            optimizer = keras.optimizers.RMSprop()
-        case other:
-            raise ValueError(f"optimizer must be adam, sgd or rmsprop, but got {other!r}")
-    optimizer.build(weights)
-    return optimizer
 
 
 def _drop(features: Any, rate: Any, seed: Any) -> Any:
