@@ -10,8 +10,9 @@ UNFINISHED := .venv/.unfinished
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 CLUSTER_PROGRAMS := ip unshare nsenter ssh ssh-keygen rsync
-.PHONY: help setup quickstart test programs cluster-test cluster-programs bench-driver bench-decisions bench-cache bench-desk \
-	bench-peers bench-report simulate compare docs faults soak test-fast lint format types check lock clean
+.PHONY: help setup quickstart test programs cluster-test cluster-programs bench-driver bench-decisions bench-cache \
+	bench-start bench-memory bench-desk bench-peers bench-report simulate compare docs faults soak test-fast lint format types \
+	check lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -50,7 +51,7 @@ cluster-programs:
 			|| echo "    could not be installed: the cluster tests skip"; \
 	else echo "make: hosts need root and the programs $(CLUSTER_PROGRAMS) sshd: the cluster tests skip"; fi
 
-bench-driver: $(READY) ## what a trial costs beside its training, against stock Ray Tune
+bench-driver: $(READY) ## what a trial costs beside its training, against stock Ray Tune, at 100 and 1,000 trials
 	$(BIN)/python benchmarks/driver.py
 
 bench-decisions: $(READY) ## what a suggestion and a report take, up to 10,000 trials
@@ -58,6 +59,12 @@ bench-decisions: $(READY) ## what a suggestion and a report take, up to 10,000 t
 
 bench-cache: $(READY) ## epoch time by freeze depth, with and without kept features
 	$(BIN)/python benchmarks/cache.py
+
+bench-start: $(READY) ## what a trial's start costs, cold and warm, by freeze depth, against Keras' fit; a quarter of an hour
+	$(BIN)/python benchmarks/start.py
+
+bench-memory: $(READY) ## whether a worker grows over 100 real trials
+	$(BIN)/python benchmarks/memory.py
 
 bench-desk: $(READY) ## what hosts that do not see the run folder cost
 	$(BIN)/python benchmarks/desk.py
