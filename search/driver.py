@@ -200,6 +200,7 @@ class Session:
                 "cpus": asked.cpus_per_trial,
                 "gpus": asked.gpus_per_trial,
                 "keeps_best": self.config.final.kept_checkpoints > 0,
+                "checkpoint_every": self.config.budget.checkpoint_every,
             }
             resources = {"CPU": per_trial.cpus, "GPU": per_trial.gpus}
             trial_class = self._trainable.trial_class

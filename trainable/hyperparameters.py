@@ -16,6 +16,10 @@ class Hyperparameters(Section):
     """Step size of the optimizer for the head, and for the backbone before `backbone_learning_rate_factor`."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
     """Images per optimizer step."""
+    epochs_per_pass: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Epochs that one pass through the training images is divided into: 3 means that an epoch takes a third of them,
+    and three epochs take each once. So trials can be compared, and hopeless ones ended, before they saw every image.
+    """
     augmentation_strength: Annotated[float, Field(ge=0, le=1)] = 0.5
     """0 is the identity, 1 the strongest version of every transform."""
     freeze_depth: Annotated[int, Field(ge=0)] = 4
@@ -32,17 +36,21 @@ class Hyperparameters(Section):
     """Share of pooled features dropped before the classifier."""
     head_width: Annotated[int, Field(ge=0, le=8192)] = 0
     """Units of a hidden ReLU layer in the head; 0: none."""
+    head_start: Literal["random", "probe"] = "random"
+    """What a head without hidden layer begins as: `random`, or `probe`, fitted first to the untouched backbone's output
+    for the training images (logistic regression, its penalty chosen by cross-validation over groups)."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Probability spread evenly over all classes."""
     class_weights: Literal["balanced", "none"] = "balanced"
     """`balanced` weighs every class by the inverse of its share of the training images."""
     plateau_patience: Annotated[int, Field(ge=0)] = 3
-    """Epochs without a lower validation loss before the learning rate is reduced (ReduceLROnPlateau); 0: never."""
+    """Passes through the training images without a lower validation loss before the learning rate is reduced
+    (ReduceLROnPlateau); 0: never."""
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """What the learning rate is multiplied by on a plateau."""
     early_stopping_patience: Annotated[int, Field(ge=0)] = 0
-    """Epochs without a better objective before the trial ends as completed; 0: never."""
+    """Passes without a better objective before the trial ends as completed; 0: never."""
     transforms: tuple[Transform, ...] = ("flip_horizontal", "flip_vertical", "zoom", "shift")
     """What augmentation may do."""
     views: Annotated[int, Field(ge=0)] = 0
-    """Number of augmented copies of an image that epochs cycle through; 0: a new one each epoch."""
+    """Number of augmented copies of an image that passes cycle through; 0: a new one each pass."""

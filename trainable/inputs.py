@@ -73,12 +73,12 @@ class Inputs:
         self._chosen = chosen
         self._keeping = keeping if keeping and keeping.policy != "off" and network.cut else None
 
-    def training(self, pictures: Pictures, epoch: int) -> Take:
-        """What the network is fed in this epoch (from 1), by positions of images."""
+    def training(self, pictures: Pictures, number: int) -> Take:
+        """What the network is fed in this pass through the images (from 1), by positions of images."""
         chosen = self._chosen
         if chosen.augmentation_strength == 0:
             return self._source(pictures, None, sure_of_reuse=True)
-        view = (epoch - 1) % chosen.views if chosen.views else epoch - 1
+        view = (number - 1) % chosen.views if chosen.views else number - 1
         return self._source(pictures, view, sure_of_reuse=chosen.views > 0)
 
     def evaluation(self, pictures: Pictures, batch_size: int = 2 * CHUNK) -> Iterator[Any]:

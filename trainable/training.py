@@ -14,6 +14,8 @@ import numpy.typing as npt
 from trainable.checkpoint import Checkpoint
 from trainable.dataset import ImageSet
 from trainable.errors import TrialError
+from trainable.features import CHUNK
+from trainable.head_start import Head, probe
 from trainable.hyperparameters import Hyperparameters
 from trainable.inputs import Inputs, Keeping, Pictures
 from trainable.metrics import scores
@@ -68,7 +70,11 @@ class EpochResult:
 
 @dataclass
 class Plateau:
-    """Reduces the learning rate when a loss stops falling (Keras' ReduceLROnPlateau, with a step of at least 1e-4)."""
+    """Reduces the learning rate when a loss stops falling (Keras' ReduceLROnPlateau, with a step of at least 1e-4).
+
+    Attributes:
+        patience: In passes through the training images.
+    """
 
     patience: int
     factor: float
@@ -76,7 +82,7 @@ class Plateau:
     waited: int = 0
 
     def update(self, loss: float) -> float:
-        """The factor for the learning rate after an epoch with this loss; 1 where nothing changes."""
+        """The factor for the learning rate after a pass with this loss; 1 where nothing changes."""
         if loss < self.best - 1e-4:
             self.best, self.waited = loss, 0
             return 1.0
@@ -89,7 +95,7 @@ class Plateau:
 
 @dataclass
 class Stopping:
-    """Ends a training whose objective has not improved for `patience` epochs; 0: never."""
+    """Ends a training whose objective has not improved for `patience` passes; 0: never."""
 
     patience: int
     sign: int
@@ -97,7 +103,7 @@ class Stopping:
     waited: int = 0
 
     def update(self, value: float) -> bool:
-        """Whether to end after an epoch with this objective value."""
+        """Whether to end after a pass with this objective value."""
         if self.sign * value > self.best:
             self.best, self.waited = self.sign * value, 0
         else:
@@ -113,6 +119,7 @@ class Training:
         seed: Of head weights, order of images and dropout, in [0, 2**32).
         objective: Metric and direction that early stopping looks at.
         pieces: Parts a batch is computed in, one after the other, when memory is short.
+        head: What the network's head begins as; None: drawn by the seed.
         keeping: Where features of the frozen part are kept; None: nowhere.
         learning_rates: When given, the learning rate of each epoch, instead of reducing it on plateaus.
     """
@@ -126,12 +133,13 @@ class Training:
     learning_rates: Sequence[float] = ()
     keeping: Keeping | None = None
     pieces: int = 1
+    head: Head | None = None
     epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         chosen = self.hyperparameters
-        self.network.reset(chosen, self.seed)
+        self.network.reset(chosen, self.seed, self.head)
         self._plateau = Plateau(chosen.plateau_patience, chosen.plateau_factor)
         sign = 1 if self.objective[1] == "maximize" else -1
         self._stopping = Stopping(chosen.early_stopping_patience, sign)
@@ -196,14 +204,17 @@ class Training:
     def _after(self, epoch: int, metrics: dict[str, float]) -> bool:
         self.epoch = epoch
         self.history.append({"epoch": epoch, **metrics})
+        if epoch % self.hyperparameters.epochs_per_pass:  # patience is counted in passes
+            return epoch >= self.epochs
         self.network.learning_rate *= self._plateau.update(metrics.get("val_loss", metrics["loss"]))
         stop = self._stopping.update(metrics[self.objective[0]]) if self.objective[0] in metrics else False
         return stop or epoch >= self.epochs
 
     def _train(self, epoch: int) -> dict[str, float]:
-        labels = self.task.train.labels
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(labels))
-        take = self._inputs.training(self.task.training_pictures, epoch)
+        labels, parts = self.task.train.labels, self.hyperparameters.epochs_per_pass
+        number, part = 1 + (epoch - 1) // parts, (epoch - 1) % parts
+        order = np.array_split(np.random.default_rng([self.seed, number]).permutation(len(labels)), parts)[part]
+        take = self._inputs.training(self.task.training_pictures, number)
         probabilities = np.empty((len(labels), self.network.key.classes), np.float32)
         began = time.perf_counter()
         for step, batch in enumerate(batches(order, self.hyperparameters.batch_size)):
@@ -218,13 +229,34 @@ class Training:
                 raise TrialError(f"the loss must stay finite, but was {float(loss)} in epoch {epoch}, step {step + 1}")
             probabilities[batch] = given
         self._step_seconds = time.perf_counter() - began
-        return scores(labels, probabilities, self.task.positive)
+        seen = np.sort(order)
+        return scores(labels[seen], probabilities[seen], self.task.positive)
 
     def _validate(self, images: ImageSet) -> dict[str, float]:
         parts = [
             self.network.probabilities(inputs) for inputs in self._inputs.evaluation(self.task.validation_pictures)
         ]
         return scores(images.labels, np.concatenate(parts), self.task.positive)
+
+
+def first_head(network: Network, chosen: Hyperparameters, task: Task, keeping: Keeping | None = None) -> Head | None:
+    """What the hyperparameters want a head to begin as; None: what its seed draws.
+
+    Args:
+        network: Cut as deep as the backbone can be: its inputs are the features that the head is fitted to.
+        chosen: Of the training that the head is for.
+        task: Images to fit it to.
+        keeping: Where those features are kept.
+    """
+    if chosen.head_start == "random":
+        return None
+    take = Inputs(network, chosen.model_copy(update={"augmentation_strength": 0.0}), keeping).training(
+        task.training_pictures, 1
+    )
+    count = len(task.train)
+    features = np.concatenate([np.asarray(take(each)) for each in batches(np.arange(count), 2 * CHUNK)])
+    weights = class_weights(task.train.labels, network.key.classes, chosen.class_weights)
+    return probe(features.astype(np.float32), task.train.labels, np.array(task.train.groups), weights)
 
 
 def predict(network: Network, images: npt.NDArray[np.uint8], batch_size: int = 128) -> npt.NDArray[np.float32]:

@@ -29,7 +29,7 @@ from trainable.settings import ModelSettings
 
 MESSAGE = "thawline"  # holds a list of one message, because Tune flattens dictionaries
 TRIALS_PER_WORKER = 500  # then a fresh process takes over, whatever leaks
-WARM_NETWORKS = 8  # graphs kept per worker; each is some 10 MB beside the shared weights
+WARM_NETWORKS = 8  # kept per worker; each has graphs, and Adam's moments: 189 MB at ResNet50's depth 0
 
 log = logging.getLogger("thawline.trial")
 
@@ -79,8 +79,8 @@ class ImageTrial(tune.Trainable):
             self._workshop = Workshop(study)
         self._wear.trials += 1
         checkpoints = Checkpoints(folder / "checkpoint", owner(study, request))
-        keeps_best = study.get("keeps_best", False)
         training = self._training(self._workshop, request, checkpoints)
+        saving = _saving(study, checkpoints)
         for row in training.history[request["epochs_reported"] :]:
             metrics = {name: value for name, value in row.items() if name != "epoch"}
             yield _epoch(row["epoch"], metrics, {}, {}, last=row["epoch"] >= request["epochs"])
@@ -99,10 +99,10 @@ class ImageTrial(tune.Trainable):
                     ) from error
                 log.warning("out of memory in epoch %d: batches are now computed in halves", training.epoch + 1)
                 training = self._training(self._workshop, request, checkpoints, pieces=2)
+                saving = _saving(study, checkpoints)
                 continue
             saved = time.perf_counter()
-            if not result.last or (keeps_best and training.best_epoch == result.epoch):
-                _save(checkpoints, training, keeps_best)
+            saving.after(training, result)
             seconds = {**result.seconds, "checkpoint": time.perf_counter() - saved, "setup": setup}
             setup = 0.0
             log.info("epoch %d: %s; seconds: %s", result.epoch, _short(result.metrics), _short(seconds))
@@ -181,12 +181,14 @@ class Workshop:
         image_size = self.task.train.images.shape[1]
         self.backbone = Backbone(self.model, image_size, study["seed"])
         self._networks: OrderedDict[Any, Any] = OrderedDict()
+        self._heads: dict[str, Any] = {}
 
     def training(self, request: Mapping[str, Any], pieces: int = 1) -> Any:
         """A training at its beginning, on a warm network where there is one."""
         from trainable.training import Training
 
         hyperparameters = Hyperparameters.model_validate({**self._fixed, **request["parameters"]})
+        head = self._first_head(hyperparameters)  # first, because its network shares the weights that training moves
         return Training(
             self.network(hyperparameters),
             hyperparameters,
@@ -196,7 +198,19 @@ class Workshop:
             self._objective,
             keeping=self._keeping,
             pieces=pieces,
+            head=head,
         )
+
+    def _first_head(self, chosen: Hyperparameters) -> Any:
+        """What the head begins as; fitted once for all trials that weigh the classes alike."""
+        from trainable.training import first_head
+
+        if chosen.class_weights not in self._heads and chosen.head_start != "random":
+            self.backbone.restore()
+            deepest = chosen.model_copy(update={"freeze_depth": self.backbone.depth, "head_width": 0})
+            network = self.network(deepest)
+            self._heads[chosen.class_weights] = first_head(network, deepest, self.task, self._keeping)
+        return self._heads[chosen.class_weights] if chosen.head_start != "random" else None
 
     def usage(self) -> dict[str, float]:
         """Memory of this process, what the store holds, and how often it helped since this was last asked."""
@@ -265,11 +279,12 @@ def _failure(reason: str, infeasible: bool = False) -> dict[str, Any]:
     return {"kind": "failed", "reason": reason[:2000], "infeasible": infeasible}
 
 
-def _save(checkpoints: Checkpoints, training: Any, keeps_best: bool) -> None:
-    try:
-        checkpoints.save(training.checkpoint(), training.best_epoch if keeps_best else None)
-    except OSError as error:  # a lost checkpoint costs epochs done again, a failed trial costs the result
-        log.warning("no checkpoint after epoch %d: %s", training.epoch, error)
+def _saving(study: Mapping[str, Any], checkpoints: Checkpoints) -> Any:
+    from trainable.saving import Saving
+
+    return Saving(
+        checkpoints, study.get("checkpoint_every", 1), study.get("pauses", ()), study.get("keeps_best", False)
+    )
 
 
 def _short(values: Mapping[str, float]) -> str:

@@ -1,0 +1,49 @@
+"""When a training's state is written: where it may have to go on from, and no more often than asked."""
+
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from trainable.checkpoint import Checkpoint, Checkpoints
+from trainable.training import EpochResult, Training
+
+log = logging.getLogger("thawline.trial")
+
+
+@dataclass
+class Saving:
+    """Writes checkpoints of one training.
+
+    Writing ResNet50 with Adam's moments is 283 MB at depth 0, and an epoch may be a third of a small set of images. So
+    the best epoch's state, which is wanted only of a trial that completes, is held in memory until one is written
+    anyway; a trial that is cut off before does that epoch again.
+
+    Attributes:
+        every: Epochs between checkpoints.
+        pauses: Epochs after which the trial may have to wait; there is always one.
+        keeps_best: A checkpoint of the best epoch is wanted at the end, and none of the last one unless it is the best.
+    """
+
+    checkpoints: Checkpoints
+    every: int = 1
+    pauses: Collection[int] = ()
+    keeps_best: bool = False
+    _held: Checkpoint | None = field(default=None, init=False)
+
+    def after(self, training: Training, result: EpochResult) -> None:
+        """Write what is due after this epoch, before anybody hears of it."""
+        if self.keeps_best and training.best_epoch == result.epoch:
+            self._held = training.checkpoint()
+        due = result.epoch % self.every == 0 or result.epoch in self.pauses
+        if (due or result.last) and self._held:
+            self._write(self._held, training)
+        if due and not result.last and not (self._held and self._held.epoch == result.epoch):
+            self._write(training.checkpoint(), training)
+        if due or result.last:
+            self._held = None
+
+    def _write(self, checkpoint: Checkpoint, training: Training) -> None:
+        try:
+            self.checkpoints.save(checkpoint, training.best_epoch if self.keeps_best else None)
+        except OSError as error:  # a lost checkpoint costs epochs done again, a failed trial costs the result
+            log.warning("no checkpoint after epoch %d: %s", checkpoint.epoch, error)
