@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
 from search.errors import ConfigurationError
 from search.safe_yaml import parse_yaml, read_yaml
@@ -56,12 +65,25 @@ class Pruner(Section):
     """Who ends hopeless trials early."""
 
     name: Literal["successive_halving", "hyperband", "median", "none"] = "successive_halving"
+    variant: Literal["stopping", "promotion"] = "stopping"
+    """What becomes of a trial that is behind at a rung (successive_halving). `stopping`: it is pruned; the first trials
+    go on, because nobody is there to compare them with. `promotion`: it waits, and goes on from its checkpoint once it
+    is among the best. Fewer epochs are trained, and waiting trials keep a checkpoint each on disk: at the first rung at
+    most one in `reduction_factor` of `budget.trials`, at each further rung as much less again. Of the samplers, tpe
+    (multivariate, without conditions) counts a waiting trial as a pruned one; the others as one that runs.
+    """
     min_epochs: Annotated[int, Field(ge=1)] = 1
     """No trial is pruned before this many epochs."""
     reduction_factor: Annotated[int, Field(ge=2)] = 3
     """One in this many trials goes on at each rung (successive_halving, hyperband)."""
     startup_trials: Annotated[int, Field(ge=0)] = 5
     """Completed trials before anything is pruned (median)."""
+
+    @model_validator(mode="after")
+    def _has_rungs(self) -> Self:
+        if self.variant == "promotion" and self.name != "successive_halving":
+            raise ValueError(f"variant `promotion` needs the name `successive_halving`, but got {self.name!r}")
+        return self
 
 
 class Budget(Section):

@@ -30,6 +30,7 @@ from search.opening import (
     only_driver,
 )
 from search.paths import StudyPaths, check_name
+from search.pruning import pauses
 from search.retention import Retention
 from search.safe_yaml import to_yaml
 from search.sampling import build_sampler
@@ -201,6 +202,7 @@ class Session:
                 "gpus": asked.gpus_per_trial,
                 "keeps_best": self.config.final.kept_checkpoints > 0,
                 "checkpoint_every": self.config.budget.checkpoint_every,
+                "pauses": pauses(self.config.pruner, self.config.budget.epochs),
             }
             resources = {"CPU": per_trial.cpus, "GPU": per_trial.gpus}
             trial_class = self._trainable.trial_class

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from search.space import Point
 
 Status = Literal["waiting", "running", "completed", "pruned", "failed"]
-Verdict = Literal["continue", "complete", "prune", "fail"]
+Verdict = Literal["continue", "pause", "complete", "prune", "fail"]
 Origin = Literal["sampler", "first_point", "rerun"]
 
 
@@ -53,7 +53,7 @@ class Asked(Event):
 
 @dataclass(frozen=True)
 class Started(Event):
-    """A worker took the trial; once per attempt."""
+    """A worker took the trial; once per attempt, and once per promotion."""
 
     kind = "started"
     number: int
@@ -80,6 +80,26 @@ class EpochReported(Event):
 
 
 @dataclass(frozen=True)
+class Promoted(Event):
+    """A trial that was paused may go on from its checkpoint."""
+
+    kind = "promoted"
+    number: int
+    repeat: int = 0
+
+
+@dataclass(frozen=True)
+class Pruned(Event):
+    """A trial that was paused will not go on."""
+
+    kind = "pruned"
+    number: int
+    reason: str
+    repeat: int = 0
+    system_attributes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Failed(Event):
     """A trial that ended without a usable result. `infeasible`: no machine here can ever run its configuration."""
 
@@ -101,7 +121,7 @@ class Noted(Event):
 
 
 KINDS: dict[str, type[Event]] = {
-    kind.kind: kind for kind in (SessionOpened, Asked, Started, EpochReported, Failed, Noted)
+    kind.kind: kind for kind in (SessionOpened, Asked, Started, EpochReported, Promoted, Pruned, Failed, Noted)
 }
 
 

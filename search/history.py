@@ -12,6 +12,8 @@ from search.events import (
     Failed,
     Noted,
     Origin,
+    Promoted,
+    Pruned,
     SessionOpened,
     Started,
     Status,
@@ -20,7 +22,13 @@ from search.events import (
 )
 from search.space import Point
 
-_ENDS: dict[Verdict, Status] = {"continue": "running", "complete": "completed", "prune": "pruned", "fail": "failed"}
+_FOLLOWS: dict[Verdict, Status] = {
+    "continue": "running",
+    "pause": "waiting",
+    "complete": "completed",
+    "prune": "pruned",
+    "fail": "failed",
+}
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,13 @@ class Epoch:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """A trial as the ledger knows it. Times in seconds of used study time, None while they have not come."""
+    """A trial as the ledger knows it. Times in seconds of used study time, None while they have not come.
+
+    Attributes:
+        attempts: Times a worker took it, those left out that follow a promotion.
+        paused: Whether it waits at a rung until it is promoted or pruned.
+        promoted: Whether it was paused and its next start continues it.
+    """
 
     number: int
     repeat: int
@@ -52,6 +66,8 @@ class TrialRecord:
     started_at: float | None = None
     ended_at: float | None = None
     infeasible: bool = False
+    paused: bool = False
+    promoted: bool = False
     system_attributes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -119,29 +135,35 @@ class History:
                 self.trials[key] = replace(
                     trial,
                     status="running",
-                    attempts=trial.attempts + 1,
+                    attempts=trial.attempts + (not trial.promoted),
+                    paused=False,
+                    promoted=False,
                     worker=event.worker,
                     started_at=now if trial.started_at is None else trial.started_at,
                 )
             case EpochReported():
                 trial = self.trials[key]
-                status = _ENDS[event.verdict]
+                status = _FOLLOWS[event.verdict]
                 self.trials[key] = replace(
                     trial,
                     status=status,
                     epochs=(*trial.epochs, Epoch(event.epoch, event.metrics, event.seconds, now, event.usage)),
                     reason=event.reason,
-                    ended_at=None if status == "running" else now,
+                    ended_at=None if status in ("running", "waiting") else now,
+                    paused=event.verdict == "pause",
                     system_attributes={**trial.system_attributes, **event.system_attributes},
                 )
-            case Failed():
+            case Promoted():
+                self.trials[key] = replace(self.trials[key], paused=False, promoted=True)
+            case Failed() | Pruned():
                 trial = self.trials[key]
                 self.trials[key] = replace(
                     trial,
-                    status="failed",
+                    status="failed" if isinstance(event, Failed) else "pruned",
                     reason=event.reason,
                     ended_at=now,
-                    infeasible=event.infeasible,
+                    infeasible=isinstance(event, Failed) and event.infeasible,
+                    paused=False,
                     system_attributes={**trial.system_attributes, **event.system_attributes},
                 )
 

@@ -1,18 +1,28 @@
-"""Who is pruned: Optuna's pruners, and successive halving in a form that does not slow down with the trials."""
+"""Who is pruned: Optuna's pruners, and successive halving in a form that does not slow down with the trials; who waits
+and is promoted, in its other variant.
+"""
 
-from bisect import insort
+from bisect import bisect_right, insort
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 from optuna import Study
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from search.config import Pruner
+from search.config import Pruner, StudyConfig
+from search.history import TrialRecord
+
+Entry = tuple[float, int]  # how bad a trial's value at a rung is, and its number
 
 
 def build_pruner(settings: Pruner, epochs: int) -> BasePruner:
     """The pruner; `epochs` is the most a trial may get."""
     match settings.name:
+        case "successive_halving" if settings.variant == "promotion":
+            return NopPruner()  # a `Ladder` decides
         case "successive_halving":
             return SuccessiveHalving(settings.min_epochs, settings.reduction_factor)
         case "hyperband":
@@ -84,3 +94,122 @@ def _rungs_passed(trial: FrozenTrial) -> int:
 
 def _key(rung: int) -> str:
     return f"completed_rung_{rung}"  # Optuna's name, so that its own pruner could take over
+
+
+def pauses(settings: Pruner, epochs: int) -> list[int]:
+    """Epochs after which a trial may have to wait: the rungs below the most that it may get."""
+    found: list[int] = []
+    epoch = settings.min_epochs
+    while settings.variant == "promotion" and epoch < epochs:
+        found.append(epoch)
+        epoch *= settings.reduction_factor
+    return found
+
+
+@dataclass
+class Rung:
+    """The trials that have reached one epoch.
+
+    Attributes:
+        expected: How many there will be, if none goes on that others outdo later.
+        factor: One in so many goes on.
+        entries: All of them, the best first.
+        waiting: Those that are paused here, the best first.
+    """
+
+    expected: int
+    factor: int
+    entries: list[Entry] = field(default_factory=list)
+    waiting: list[Entry] = field(default_factory=list)
+
+    def places(self, more: bool) -> int:
+        """How many go on now: the share of those that are here, rounded up only when no new trial will come."""
+        return len(self.entries) // self.factor if more else -(-len(self.entries) // self.factor)
+
+    @property
+    def most_places(self) -> int:
+        """How many go on in the end."""
+        return -(-max(self.expected, len(self.entries)) // self.factor)
+
+    def among(self, badness: float, places: int) -> bool:
+        """Whether a value is among so many best, ties included."""
+        return places >= len(self.entries) or (places > 0 and badness <= self.entries[places - 1][0])
+
+
+class Ladder:
+    """Asynchronous successive halving as Li et al. (2020) describe it: who is behind at a rung waits for promotion.
+
+    What it says depends on the values that trials had at the rungs, on who waits, and on the number of trials.
+
+    Attributes:
+        pauses: The epochs of its rungs, the lowest first; without any, everybody goes on.
+    """
+
+    def __init__(self, pauses: Sequence[int], factor: int, trials: int, direction: str):
+        """`trials`: that the study will have."""
+        self.pauses = pauses
+        self._sign = -1 if direction == "maximize" else 1
+        self._rungs: list[Rung] = []
+        for _ in pauses:
+            self._rungs.append(Rung(trials, factor))
+            trials = -(-trials // factor)
+
+    @classmethod
+    def of(cls, config: StudyConfig, trials: Iterable[TrialRecord]) -> "Ladder":
+        """The ladder as these trials of a study left it."""
+        trials, pruner, objective = list(trials), config.pruner, config.objective
+        epochs, most = pauses(pruner, config.budget.epochs), max(len(trials), config.budget.trials)
+        ladder = cls(epochs, pruner.reduction_factor, most, objective.direction)
+        for trial in trials if epochs else ():
+            values = trial.values(objective.metric)
+            for epoch in values:
+                ladder._enter(trial.number, epoch, values[epoch])
+            if trial.paused:
+                ladder.wait(trial.number, trial.epochs[-1].epoch, values[trial.epochs[-1].epoch])
+        return ladder
+
+    def enter(self, number: int, epoch: int, value: float, more: bool) -> Literal["continue", "pause", "prune"]:
+        """Take in a trial's value after an epoch, and say what follows; `more`: whether new trials will be asked for.
+
+        It goes on at once if it is among the best, and is pruned if as many others as can ever go on are better.
+        """
+        rung, badness = self._enter(number, epoch, value), self._sign * value
+        if rung is None or rung.among(badness, rung.places(more)):
+            return "continue"
+        return "pause" if rung.among(badness, rung.most_places) else "prune"
+
+    def wait(self, number: int, epoch: int, value: float) -> None:
+        """A trial that has entered the rung of this epoch is paused there."""
+        insort(self._rungs[self.pauses.index(epoch)].waiting, (self._sign * value, number))
+
+    def promote(self, more: bool) -> int | None:
+        """The best trial that waits at the highest rung at which one may go on; it waits no more. None: none may."""
+        for rung in reversed(self._rungs):
+            if rung.waiting and rung.among(rung.waiting[0][0], rung.places(more)):
+                return rung.waiting.pop(0)[1]
+        return None
+
+    def outdone(self, epoch: int) -> list[int]:
+        """Trials that wait at the rung of this epoch and can never be promoted, by number; they wait no more."""
+        rung = self._rung(epoch)
+        if rung is None or rung.most_places >= len(rung.entries):
+            return []
+        first = bisect_right(rung.waiting, rung.entries[rung.most_places - 1][0], key=lambda entry: entry[0])
+        gone, rung.waiting = rung.waiting[first:], rung.waiting[:first]
+        return sorted(number for _, number in gone)
+
+    def clear(self) -> list[int]:
+        """Every trial that waits, by number; none does any more."""
+        gone = sorted(number for rung in self._rungs for _, number in rung.waiting)
+        for rung in self._rungs:
+            rung.waiting = []
+        return gone
+
+    def _enter(self, number: int, epoch: int, value: float) -> Rung | None:
+        rung = self._rung(epoch)
+        if rung is not None:
+            insort(rung.entries, (self._sign * value, number))
+        return rung
+
+    def _rung(self, epoch: int) -> Rung | None:
+        return self._rungs[self.pauses.index(epoch)] if epoch in self.pauses else None

@@ -1,10 +1,12 @@
-"""Which checkpoints a study keeps: those of running trials, and the best epoch's of its best completed trials."""
+"""Which checkpoints a study keeps: those of trials that have not ended, and the best epoch's of its best completed
+trials.
+"""
 
 import shutil
 from pathlib import Path
 
 from search.config import StudyConfig
-from search.events import EpochReported, Event, Failed, TrialKey
+from search.events import EpochReported, Event, Failed, Pruned, TrialKey
 from search.history import History, TrialRecord
 from search.paths import StudyPaths
 
@@ -12,9 +14,10 @@ from search.paths import StudyPaths
 class Retention:
     """Removes checkpoints that nobody will want, as trials end; listens to the ledger.
 
-    A trial's checkpoints are folders named after their epochs. While it runs they are its worker's business. When it
-    has ended, one is left at most: of the best epoch, if the trial is among the `final.kept_checkpoints` best completed
-    ones of the search. The winner's final model is trained anew, so reruns keep none.
+    A trial's checkpoints are folders named after their epochs. While it runs they are its worker's business; while it
+    is paused, what it goes on from. When it has ended, one is left at most: of the best epoch, if the trial is among
+    the `final.kept_checkpoints` best completed ones of the search. The winner's final model is trained anew, so reruns
+    keep none.
     """
 
     def __init__(self, paths: StudyPaths, config: StudyConfig, history: History):
@@ -30,7 +33,7 @@ class Retention:
     def happened(self, event: Event) -> None:
         """Tidy up after a trial that has ended, and after one that is no longer among the best."""
         match event:
-            case Failed() | EpochReported(verdict="complete" | "prune" | "fail"):
+            case Failed() | Pruned() | EpochReported(verdict="complete" | "prune" | "fail"):
                 trial = self._history.trials[TrialKey(event.number, event.repeat)]
                 before = self._kept
                 if trial.status == "completed" and not trial.repeat:

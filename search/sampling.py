@@ -48,6 +48,10 @@ class Optimizer:
         self._study.add_trials([frozen(record, self._space, config.objective) for record in records])
         self._running = {r.number: optuna.Trial(self._study, r.number) for r in records if not r.ended}
         self._memory = Memory(self._space)
+        self._paused: set[int] = set()
+        for record in records:
+            if record.paused:
+                self.pause(record.number)
         self._grid = grid(self._space, config.seed) if config.sampler.name == "grid" else []
 
     def propose(self, number: int, fixed: Point | None = None) -> tuple[Point, dict[str, Any]]:
@@ -80,6 +84,21 @@ class Optimizer:
         after = self._attributes(number)
         return prune, {key: item for key, item in after.items() if before.get(key) != item}
 
+    @property
+    def running(self) -> int:
+        """Trials that were proposed and have neither ended nor been paused."""
+        return len(self._running) - len(self._paused)
+
+    def pause(self, number: int) -> None:
+        """A running trial waits from now on. In Optuna's study it still runs; `Memory` knows better."""
+        self._paused.add(number)
+        self._memory.pause(number)
+
+    def go_on(self, number: int) -> None:
+        """A paused trial runs again."""
+        self._paused.discard(number)
+        self._memory.go_on(number)
+
     def forbid(self, number: int) -> dict[str, Any]:
         """Mark a running trial's configuration as one that does not fit; what is to be remembered with it."""
         before = self._attributes(number)
@@ -88,6 +107,7 @@ class Optimizer:
 
     def finish(self, number: int, status: Status, value: float | None, infeasible: bool = False) -> None:
         """Tell how a trial ended; `value` is its best epoch's, needed when it completed."""
+        self._paused.discard(number)
         told = value if status == "completed" else None
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Constraints have been set")  # cmaes has no use for them, and says so

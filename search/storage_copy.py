@@ -16,7 +16,7 @@ from search import journal
 from search.answers import asking
 from search.entries import Entry, united
 from search.errors import ConfigurationError, LedgerError, StudyStopped
-from search.events import EpochReported, Event, Failed, TrialKey
+from search.events import EpochReported, Event, Failed, Pruned, TrialKey
 from search.ledger import Ledger
 from search.paths import StudyPaths
 from search.place import Place
@@ -111,9 +111,9 @@ class StorageCopy:
         """An event became durable here."""
         with self._changed:
             match event:
-                case EpochReported(verdict="continue"):
+                case EpochReported(verdict="continue" | "pause"):
                     self._running.setdefault(TrialKey(event.number, event.repeat), "")
-                case EpochReported() | Failed():
+                case EpochReported() | Pruned() | Failed():
                     self._over.add(TrialKey(event.number, event.repeat))
             self._wanted += 1
             self._changed.notify_all()

@@ -9,14 +9,16 @@ from numbers import Real
 from typing import Any
 
 from search.config import StudyConfig
-from search.events import Asked, EpochReported, Failed, Noted, Started, TrialKey, Verdict
+from search.events import Asked, EpochReported, Failed, Noted, Promoted, Pruned, Started, TrialKey, Verdict
 from search.history import TrialRecord
 from search.ledger import Ledger
+from search.pruning import Ladder
 from search.retries import Death, Losses
 from search.sampling import Optimizer, derive_seed
 from search.space import Point
 
 MAX_REASON = 2000  # characters; an exception can carry megabytes
+OUT_OF_TIME = "the study's time was used up"
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,17 @@ class Report:
 
 @dataclass(frozen=True)
 class Decision:
-    """What follows from a report; `attributes` is what Optuna wants remembered."""
+    """What follows from a report.
+
+    Attributes:
+        attributes: What Optuna wants remembered.
+        outdone: Trials that wait and now will not go on.
+    """
 
     verdict: Verdict
     reason: str | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
+    outdone: tuple[Pruned, ...] = ()
 
 
 class TrialSource(ABC):
@@ -74,8 +82,8 @@ class TrialSource(ABC):
         """Training runs that are asked for or under way but have not ended."""
 
     @abstractmethod
-    def _next(self) -> Asked | None:
-        """The next run to record and hand out; None when there is none left."""
+    def _next(self) -> Asked | Promoted | None:
+        """The next run to record and hand out; None when there is none, at least for now."""
 
     @abstractmethod
     def _decide(self, trial: TrialRecord, report: Report, value: float) -> Decision:
@@ -105,14 +113,15 @@ class TrialSource(ABC):
         if ready is not None:
             del self._unfinished[ready]
             return self._request(self.ledger.history.trials[ready])
-        if self._out_of_time() or (asked := self._next()) is None:
+        following = self._next()
+        if following is None:
             return None
-        self.ledger.append(asked)
-        return self._request(self.ledger.history.trials[TrialKey(asked.number, asked.repeat)])
+        self.ledger.append(following)
+        return self._request(self.ledger.history.trials[TrialKey(following.number, following.repeat)])
 
     def started(self, key: TrialKey, worker: str) -> None:
         """A worker took the trial."""
-        if not self.ledger.history.trials[key].ended:
+        if self._at_work(key):
             self.ledger.append(Started(key.number, key.repeat, worker))
 
     def report(self, key: TrialKey, report: Report) -> Verdict:
@@ -120,6 +129,8 @@ class TrialSource(ABC):
         trial = self.ledger.history.trials[key]
         if trial.ended:
             return "prune" if trial.status == "pruned" else "complete"
+        if trial.paused:
+            return "pause"
         if trial.epochs and report.epoch <= trial.epochs[-1].epoch:
             return "continue"
         decision = self._judge(trial, report)
@@ -134,10 +145,13 @@ class TrialSource(ABC):
                 reason=decision.reason,
                 system_attributes=decision.attributes,
                 usage={name: _finite(value) for name, value in report.usage.items()},
-            )
+            ),
+            *decision.outdone,
         )
-        if decision.verdict != "continue":
+        if decision.verdict not in ("continue", "pause"):
             self._close(key)
+        for pruned in decision.outdone:
+            self._close(TrialKey(pruned.number, pruned.repeat))
         return decision.verdict
 
     def fail(self, key: TrialKey, reason: str, infeasible: bool = False) -> None:
@@ -148,9 +162,8 @@ class TrialSource(ABC):
             reason: A sentence; cut after `MAX_REASON` characters.
             infeasible: Its configuration can never run here (memory): the sampler is to keep away from it.
         """
-        trial = self.ledger.history.trials[key]
-        if not trial.ended:
-            attributes = self._forbid(trial) if infeasible else {}
+        if self._at_work(key):
+            attributes = self._forbid(self.ledger.history.trials[key]) if infeasible else {}
             self.ledger.append(Failed(key.number, reason[:MAX_REASON], key.repeat, infeasible, attributes))
             self._close(key)
 
@@ -160,10 +173,10 @@ class TrialSource(ABC):
         What may be the trial's own doing is counted against its retries; what is not (its node died or is drained,
         its worker made room for a fresh one) is not, but is not endless either. See `search.retries`.
         """
-        trial = self.ledger.history.trials[key]
-        if trial.ended:
+        if not self._at_work(key):
             return
-        losses = self._losses[key] = self._losses.get(key, Losses()).and_now(death.cause, len(trial.epochs))
+        epochs = len(self.ledger.history.trials[key].epochs)
+        losses = self._losses[key] = self._losses.get(key, Losses()).and_now(death.cause, epochs)
         given_up = losses.given_up(self.config.budget.retries)
         if given_up:
             self.fail(key, f"{given_up}, the last time: {death.reason}")
@@ -171,6 +184,11 @@ class TrialSource(ABC):
         facts = {"trial": str(key), "cause": death.cause, "reason": death.reason[:MAX_REASON]}
         self.ledger.append(Noted("trial_lost", {**facts, "again_after_seconds": losses.wait}))
         self._unfinished[key] = self._clock() + losses.wait
+
+    def _at_work(self, key: TrialKey) -> bool:
+        """Whether what is heard of a trial still counts: a worker that was told to leave it may yet speak or die."""
+        trial = self.ledger.history.trials[key]
+        return not (trial.ended or trial.paused)
 
     def _judge(self, trial: TrialRecord, report: Report) -> Decision:
         metric = self.config.objective.metric
@@ -191,10 +209,6 @@ class TrialSource(ABC):
             self.stopped = f"{self._failures_in_a_row} trials in a row failed, the last one because {trial.reason}"
         self._ended(trial)
 
-    def _out_of_time(self) -> bool:
-        limit = self.config.budget.wall_seconds
-        return limit is not None and self.ledger.elapsed >= limit
-
     def _request(self, trial: TrialRecord) -> Request:
         return Request(trial.key, trial.parameters, trial.seed, self.config.budget.epochs, len(trial.epochs))
 
@@ -204,8 +218,9 @@ class Study(TrialSource):
 
     def __init__(self, config: StudyConfig, ledger: Ledger, clock: Callable[[], float] = time.monotonic):
         trials = ledger.history.search_trials()
-        super().__init__(config, ledger, [trial for trial in trials if not trial.ended], clock)
+        super().__init__(config, ledger, [trial for trial in trials if not (trial.ended or trial.paused)], clock)
         self._optimizer = Optimizer(config, trials)
+        self._ladder = Ladder.of(config, trials)
 
     @property
     def missing(self) -> int:
@@ -213,10 +228,39 @@ class Study(TrialSource):
         wanted = len(trials) if self._out_of_time() else max(len(trials), self.config.budget.trials)
         return wanted - sum(trial.ended for trial in trials)
 
-    def _next(self) -> Asked | None:
-        number = self.ledger.history.searched
-        if number >= self.config.budget.trials:
+    def ask(self) -> Request | None:
+        """See `TrialSource.ask`. Trials that are paused are pruned as soon as it is certain that none can go on."""
+        request = super().ask()
+        if request is None and not self.stopped:
+            if self._out_of_time():
+                self._prune_paused(OUT_OF_TIME)
+            elif not self._optimizer.running:
+                self._prune_paused("not among the best when all had been tried")
+        return request
+
+    def _prune_paused(self, reason: str) -> None:
+        pruned = [Pruned(number, reason) for number in self._ladder.clear()]
+        if pruned:
+            self.ledger.append(*pruned)
+        for each in pruned:
+            self._close(TrialKey(each.number))
+
+    def _next(self) -> Asked | Promoted | None:
+        if self._out_of_time():
             return None
+        number = self._ladder.promote(self._more)
+        if number is not None:
+            self._optimizer.go_on(number)
+            return Promoted(number)
+        return self._new() if self._more else None
+
+    @property
+    def _more(self) -> bool:
+        """Whether new configurations are still to come."""
+        return self.ledger.history.searched < self.config.budget.trials
+
+    def _new(self) -> Asked:
+        number = self.ledger.history.searched
         points = self.config.first_points
         fixed = points[number] if number < len(points) else None
         parameters, attributes = self._optimizer.propose(number, fixed)
@@ -229,14 +273,22 @@ class Study(TrialSource):
         )
 
     def _decide(self, trial: TrialRecord, report: Report, value: float) -> Decision:
-        prune, attributes = self._optimizer.observe(trial.number, report.epoch, value)
+        behind, attributes = self._optimizer.observe(trial.number, report.epoch, value)
+        standing = self._ladder.enter(trial.number, report.epoch, value, self._more)
+        verdict, reason = self._verdict(report, "prune" if behind else standing)
+        if verdict == "pause":
+            self._ladder.wait(trial.number, report.epoch, value)
+            self._optimizer.pause(trial.number)
+        outdone = [Pruned(number, _behind(report.epoch)) for number in self._ladder.outdone(report.epoch)]
+        return Decision(verdict, reason, attributes, tuple(outdone))
+
+    def _verdict(self, report: Report, standing: Verdict) -> tuple[Verdict, str | None]:
+        """What follows, and why, for a trial that stands so among the others."""
         if self._is_last(report):
-            return Decision("complete", attributes=attributes)
+            return "complete", None
         if self._out_of_time():
-            return Decision("prune", "the study's time was used up", attributes)
-        if prune:
-            return Decision("prune", f"behind others at epoch {report.epoch}", attributes)
-        return Decision("continue", attributes=attributes)
+            return "prune", OUT_OF_TIME
+        return standing, _behind(report.epoch) if standing == "prune" else None
 
     def _forbid(self, trial: TrialRecord) -> dict[str, Any]:
         return self._optimizer.forbid(trial.number)
@@ -245,6 +297,11 @@ class Study(TrialSource):
         objective = self.config.objective
         best = trial.best(objective.metric, objective.direction)
         self._optimizer.finish(trial.number, trial.status, best[1] if best else None, trial.infeasible)
+
+    def _out_of_time(self) -> bool:
+        """Whether the search's time is used up. Reruns have no such limit: a winner without them was not promised."""
+        limit = self.config.budget.wall_seconds
+        return limit is not None and self.ledger.elapsed >= limit
 
 
 class Then:
@@ -300,10 +357,9 @@ class Finalists(TrialSource):
     def _decide(self, trial: TrialRecord, report: Report, value: float) -> Decision:
         return Decision("complete" if self._is_last(report) else "continue")
 
-    def _out_of_time(self) -> bool:
-        return (
-            False  # the search's time does not count here: a winner named without its reruns is not what was promised
-        )
+
+def _behind(epoch: int) -> str:
+    return f"behind others at epoch {epoch}"
 
 
 def _finite(value: Any) -> float:

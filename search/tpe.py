@@ -22,8 +22,9 @@ GOOD = 25  # trials that Optuna's model of good configurations is made of at the
 class Memory:
     """What TPE needs to know of a study's trials, kept from one suggestion to the next.
 
-    Each trial is read when the next one is asked for and once more when it has ended, because Optuna's own way, all of
-    them at each suggestion, costs tens of milliseconds with a thousand workers.
+    Each trial is read when the next one is asked for and once more when it has ended or is paused, because Optuna's own
+    way, all of them at each suggestion, costs tens of milliseconds with a thousand workers. A paused trial counts as a
+    pruned one, until it goes on: how good it is is known as well, and many wait at once.
 
     Attributes:
         joint: The hyperparameters with more than one value.
@@ -35,7 +36,8 @@ class Memory:
         self._rows = np.empty((256, len(self.joint)))  # by trial; NaN in those that lack a hyperparameter
         self._seen = 0
         self._running: set[int] = set()
-        self._ended: list[int] = []  # completed and pruned ones, in order
+        self._paused: set[int] = set()
+        self._ended: list[int] = []  # completed, pruned and paused ones, in order
         self._ranks: list[tuple[tuple[float, ...], int]] = []  # of the same trials and their numbers, the best first
 
     @property
@@ -50,12 +52,24 @@ class Memory:
             self._take_in(trial)
         self._seen = number
         for trial in [trials[number] for number in self._running]:
-            if not trial.state.is_finished():
+            if not trial.state.is_finished() and trial.number not in self._paused:
                 continue
             self._running.remove(trial.number)
             if trial.state != TrialState.FAIL:
                 insort(self._ended, trial.number)
                 insort(self._ranks, (_rank(trial, study), trial.number))
+
+    def pause(self, number: int) -> None:
+        """Count a trial that runs as a pruned one."""
+        self._paused.add(number)
+
+    def go_on(self, number: int) -> None:
+        """Count a trial that was paused as one that runs."""
+        self._paused.remove(number)
+        if number in self._ended:
+            self._ended.remove(number)
+            self._ranks = [each for each in self._ranks if each[1] != number]
+            self._running.add(number)
 
     def split(self, running: bool) -> tuple[list[int], list[int]]:
         """The good trials and the others as Optuna splits them: of many ended ones the best and the newest; those that
@@ -119,9 +133,11 @@ class JointTPE(TPESampler):
 
 
 def _rank(trial: FrozenTrial, study: Study) -> tuple[float, ...]:
-    """Smaller is better: completed trials by value, pruned ones by how far they came, those that cannot run."""
+    """Smaller is better: completed trials by value, pruned and paused ones by how far they came, then those that cannot
+    run.
+    """
     if (infeasible := _get_infeasible_trial_score(trial)) > 0:
         return (2, infeasible)
-    if trial.state == TrialState.PRUNED:
-        return (1, *_get_pruned_trial_score(trial, study))
-    return (0, -trial.values[0] if study.direction == StudyDirection.MAXIMIZE else trial.values[0])
+    if trial.state == TrialState.COMPLETE:
+        return (0, -trial.values[0] if study.direction == StudyDirection.MAXIMIZE else trial.values[0])
+    return (1, *_get_pruned_trial_score(trial, study))

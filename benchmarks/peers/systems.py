@@ -173,10 +173,11 @@ def thawline(task: Task, seed: int, runs: Runs | None) -> None:
             "seed": seed,
             "budget": {"trials": TRIALS, "epochs": EPOCHS},
             "pruner": {"name": "successive_halving", "min_epochs": 1, "reduction_factor": REDUCTION},
-        } | json.loads(os.environ.get("PEERS_SETTINGS", "{}"))
+        }
+        changed = [word for each in os.environ.get("PEERS_SETTINGS", "").split() for word in ("--set", each)]
         path = Path(folder) / "study.yaml"
         path.write_text(json.dumps(document))  # JSON is YAML
-        subprocess.run([sys.executable, "-m", "search.cli", "search", str(path), "--quiet"], check=True)
+        subprocess.run([sys.executable, "-m", "search.cli", "search", str(path), "--quiet", *changed], check=True)
         note_ledger(Path(folder) / "it")
     return None
 

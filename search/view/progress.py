@@ -6,11 +6,11 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from search.config import StudyConfig
-from search.events import Asked, EpochReported, Event, Failed, Noted, TrialKey
+from search.events import Asked, EpochReported, Event, Failed, Noted, Promoted, Pruned, TrialKey
 from search.history import History
 from search.view.words import note_line, shown
 
-WORDS = {"complete": "completed", "prune": "pruned", "fail": "failed"}
+WORDS = {"pause": "paused", "complete": "completed", "prune": "pruned", "fail": "failed"}
 
 
 class View:
@@ -77,8 +77,10 @@ class Lines(View):
                 value = event.metrics.get(metric, math.nan)
                 key = TrialKey(event.number, event.repeat)
                 return f"trial {key} epoch {event.epoch}: {metric} {value:.4f}{end}{reason}"
-            case Failed():
-                return f"trial {TrialKey(event.number, event.repeat)} failed: {event.reason}"
+            case Promoted():
+                return f"trial {TrialKey(event.number, event.repeat)} promoted"
+            case Pruned() | Failed():
+                return f"trial {TrialKey(event.number, event.repeat)} {event.kind}: {event.reason}"
             case Noted():
                 return note_line(event.topic, event.facts)
         return None

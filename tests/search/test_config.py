@@ -109,6 +109,13 @@ def test_problems_of_every_kind_are_told_together():
             {"pruner": {"reduction_factor": 1}},
             ["pruner.reduction_factor: must be greater than or equal to 2, but got 1"],
         ),
+        (
+            {"pruner": {"name": "median", "variant": "promotion"}, "qqq": 1},
+            [
+                "pruner: variant `promotion` needs the name `successive_halving`, but got 'median'",
+                "qqq: unknown key; known: " + ", ".join(StudyConfig.model_fields),
+            ],
+        ),
         ({"budget": {"wall_seconds": math.inf}}, ["budget.wall_seconds: must be a finite number, but got inf"]),
         (
             {"resources": {"gpus_per_trial": 1.5}},

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from search.events import Asked, EpochReported, TrialKey
 from search.ledger import Ledger, read_history
 from search.lock import exclusive
 from search.paths import StudyPaths
+from search.recovery import read_entries
 from search.view.progress import View
 
 DRIVER = Path(__file__).parents[1] / "fakes" / "pretended_study.py"
@@ -278,6 +280,11 @@ def ended(process):
     return process.returncode, said
 
 
+def recorded(paths, kind):
+    """What was recorded of events of one kind."""
+    return [json.loads(entry.body) for entry in read_entries(paths.ledger) if entry.kind == kind]
+
+
 def history_of(paths):
     return read_history(paths.ledger).search_trials() if paths.ledger.exists() and paths.ledger.stat().st_size else []
 
@@ -367,6 +374,27 @@ def test_the_ledger_says_what_there_was_to_work_with(story):
 def test_workers_are_reused_from_trial_to_trial(story):
     last = [trial for trial in story.after_extension.trials.values() if trial.number >= 8 or trial.repeat]
     assert len({trial.worker for trial in last}) <= 2
+
+
+@pytest.mark.ray
+def test_paused_trials_go_on_from_their_own_state_on_whichever_worker_is_free(folder):
+    pruner = {"variant": "promotion", "reduction_factor": 2}
+    document = {**STORY, "name": "promoting", "pruner": pruner, "training": {}, "budget": {"trials": 8, "epochs": 3}}
+    with driver(folder, document) as process:
+        exit_code, said = ended(process)
+    assert exit_code == 0, said
+    paths = StudyPaths(folder / "promoting")
+    trials = history_of(paths)
+    assert {trial.status for trial in trials} == {"completed", "pruned"}
+    promoted = [event["number"] for event in recorded(paths, "promoted")]
+    assert promoted
+    for trial in trials:
+        done = [str(epoch.epoch) for epoch in trial.epochs]
+        assert (paths.trial(trial.number) / "epochs").read_text().split() == done
+        assert json.loads((paths.trial(trial.number) / "pauses").read_text()) == [1, 2]
+        assert trial.attempts == 1
+    starts = Counter(event["number"] for event in recorded(paths, "started"))
+    assert starts == Counter(range(8)) + Counter(promoted)
 
 
 @pytest.mark.ray

@@ -2,7 +2,17 @@ import math
 
 import pytest
 
-from search.events import Asked, EpochReported, Failed, Noted, SessionOpened, Started, TrialKey
+from search.events import (
+    Asked,
+    EpochReported,
+    Failed,
+    Noted,
+    Promoted,
+    Pruned,
+    SessionOpened,
+    Started,
+    TrialKey,
+)
 from search.history import History
 
 OPENED = SessionOpened("host", 1)
@@ -26,6 +36,10 @@ def history(*events):
         ([Started(0), reported(0, 1, 0.5, "complete")], "completed", True),
         ([Started(0), reported(0, 1, 0.5, "prune")], "pruned", True),
         ([Started(0), reported(0, 1, math.nan, "fail")], "failed", True),
+        ([Started(0), reported(0, 1, 0.5, "pause")], "waiting", False),
+        ([Started(0), reported(0, 1, 0.5, "pause"), Promoted(0)], "waiting", False),
+        ([Started(0), reported(0, 1, 0.5, "pause"), Promoted(0), Started(0)], "running", False),
+        ([Started(0), reported(0, 1, 0.5, "pause"), Pruned(0, "why")], "pruned", True),
         ([Failed(0, "why")], "failed", True),
         ([Started(0), Started(0)], "running", False),
     ],
@@ -47,6 +61,16 @@ def test_times_attempts_and_the_last_worker_are_kept():
     assert (trial.asked_at, trial.started_at, trial.ended_at) == (1.0, 2.0, 5.0)
     assert [epoch.at for epoch in trial.epochs] == [3.0, 5.0]
     assert (trial.attempts, trial.worker) == (2, "b")
+
+
+def test_a_trial_is_paused_until_it_is_promoted_or_pruned_and_its_next_start_is_no_further_attempt():
+    events = [Started(0), reported(0, 1, 0.5, "pause"), Promoted(0), Started(0), Started(0)]
+    stages = [history(Asked(0, {}, 0), *events[:count]).trials[TrialKey(0)] for count in range(len(events) + 1)]
+    assert [trial.paused for trial in stages] == [False, False, True, False, False, False]
+    assert [trial.attempts for trial in stages] == [0, 1, 1, 1, 1, 2]
+    pruned = history(Asked(0, {}, 0), *events[:2], Pruned(0, "why")).trials[TrialKey(0)]
+    assert (pruned.paused, pruned.reason, pruned.ended_at) == (False, "why", 4.0)
+    assert stages[2].ended_at is None
 
 
 def test_what_optuna_wants_remembered_adds_up_over_a_trial():

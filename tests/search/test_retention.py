@@ -1,7 +1,7 @@
 import pytest
 
 from search.config import StudyConfig
-from search.events import Asked, EpochReported, Failed
+from search.events import Asked, EpochReported, Failed, Promoted, Pruned
 from search.history import History
 from search.paths import StudyPaths
 from search.retention import Retention, bytes_below, checkpoint_bytes
@@ -68,6 +68,17 @@ def test_running_trials_keep_theirs_and_those_that_ended_otherwise_none(tmp_path
     told.tell(Failed(2, "why"))
     told.run(3, [float("nan")], "fail")
     assert told.left == {"0": [1, 2]}
+
+
+def test_a_paused_trial_keeps_its_checkpoint_until_it_will_not_go_on(tmp_path):
+    told = Told(tmp_path)
+    for number in range(3):
+        told.run(number, [0.5], "pause")
+    told.tell(Promoted(0))
+    told.again()
+    assert told.left == {"0": [1], "1": [1], "2": [1]}
+    told.tell(Pruned(1, "not among the best"))
+    assert told.left == {"0": [1], "2": [1]}
 
 
 def test_reruns_keep_none_and_do_not_take_the_place_of_their_trial(tmp_path):

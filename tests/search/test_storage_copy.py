@@ -12,7 +12,7 @@ from search import storage_copy
 from search.config import StudyConfig
 from search.database import read
 from search.errors import ConfigurationError, StudyStopped
-from search.events import Asked, EpochReported, Failed
+from search.events import Asked, EpochReported, Failed, Pruned
 from search.ledger import Ledger
 from search.object_stores import PART
 from search.paths import StudyPaths
@@ -202,16 +202,16 @@ def checkpoint(paths, number, epoch):
         (folder / name).write_text(f"{name} of epoch {epoch}")
 
 
-def test_the_newest_checkpoint_of_a_running_trial_is_there_and_goes_with_its_end(paths, place, handler, said):
+def test_the_newest_checkpoint_of_a_running_or_paused_trial_is_there_and_goes_with_its_end(paths, place, handler, said):
     with Ledger(paths.ledger) as ledger, copied(ledger, paths, place, said.append):
         ledger.append(*asked(3, 4))
-        for epoch in (1, 2):
+        for epoch, verdict in ((1, "continue"), (2, "pause")):
             for number in (3, 4):
                 checkpoint(paths, number, epoch)
-                ledger.append(EpochReported(number, epoch, {"v": 0.5}, "continue"))
+                ledger.append(EpochReported(number, epoch, {"v": 0.5}, verdict))
             wait_for(lambda: f"it/trials/4/checkpoint/{epoch:06d}/manifest.json" in handler.written)  # noqa: B023
         wait_for(lambda: len([name for name in place.files() if "checkpoint" in name]) == 6)
-        ledger.append(Failed(3, "why"))
+        ledger.append(Pruned(3, "why"))
     kept = [name for name in place.files() if "checkpoint" in name]
     assert kept == [f"trials/4/checkpoint/000002/{name}" for name in ("arrays.npz", "manifest.json", "values.json")]
     order = [name.rpartition("/")[2] for name in handler.written if "4/checkpoint/000002" in name]

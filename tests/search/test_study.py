@@ -59,7 +59,7 @@ def config(space=NUMBERS, trials=18, epochs=9, sampler="tpe", pruner="successive
             "space": space,
             "objective": {"metric": "v"},
             "sampler": {"name": sampler, "startup_trials": 4},
-            "pruner": {"name": pruner, "startup_trials": 2},
+            "pruner": {"variant": pruner} if pruner == "promotion" else {"name": pruner, "startup_trials": 2},
             "budget": {"trials": trials, "epochs": epochs, "consecutive_failures": 1000, **budget},
             "final": {"repeats": 2},
         }
@@ -126,7 +126,7 @@ def in_optuna(study):
     return [(t.state, t.params, t.intermediate_values, t.system_attrs) for t in optuna_trials(study)]
 
 
-@pytest.mark.parametrize("pruner", ["successive_halving", "hyperband", "median", "none"])
+@pytest.mark.parametrize("pruner", ["successive_halving", "promotion", "hyperband", "median", "none"])
 @pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes", "grid"])
 def test_a_study_killed_between_any_events_ends_as_if_it_had_not_been(tmp_path, sampler, pruner):
     settings = config({"grid": GRID, "tpe": CONDITIONAL}.get(sampler, NUMBERS), sampler=sampler, pruner=pruner)
@@ -607,8 +607,9 @@ def test_nothing_follows_a_search_that_was_stopped(ledger):
     assert made == []
 
 
-def test_a_search_and_its_reruns_killed_between_any_events_end_as_if_they_had_not_been(tmp_path):
-    settings = config(trials=6, epochs=3)
+@pytest.mark.parametrize("pruner", ["successive_halving", "promotion"])
+def test_a_search_and_its_reruns_killed_between_any_events_end_as_if_they_had_not_been(tmp_path, pruner):
+    settings = config(trials=6, epochs=3, pruner=pruner)
 
     def one_session(path, events=None):
         with suppress(Killed), opened(path, events) as ledger:
@@ -666,3 +667,161 @@ def test_losses_that_are_nobodys_fault_are_not_charged_but_not_endless_either(le
     [trial] = ledger.history.search_trials()
     reason = "it lost its worker 21 times without a new epoch, the last time: its worker made room"
     assert (trial.status, trial.reason) == ("failed", reason)
+
+
+def climb(source, values, concurrency=1):
+    """Do all that the source asks for, the workers taking turns; `values` gives a trial's value, always the same."""
+    running = []
+    while True:
+        while len(running) < concurrency and (request := source.ask()):
+            source.started(request.key, "worker")
+            running.append(request)
+        if not running:
+            return
+        request = running.pop(0)
+        if report(source, request, values(request.key.number)) == "continue":
+            running.append(request)
+
+
+@pytest.mark.parametrize(
+    ("values", "epochs", "to_the_end", "of_one_epoch"),
+    [
+        # Each worse than those before: 24 reach the first rung, 8 of them the second, 3 of those the last epoch.
+        (lambda number: -number, 24 + 8 * 2 + 3 * 6, 3, 16),
+        # Each better than those before: who comes is the best. The first two of each rung have no chance later.
+        (lambda number: number, 24 + 22 * 2 + 20 * 6, 20, 2),
+        # All equal: the first two of each rung wait until a third one is there.
+        (lambda number: 0, 24 * 9, 24, 0),
+    ],
+)
+def test_with_promotion_as_many_epochs_are_trained_as_the_order_of_values_says(
+    ledger, values, epochs, to_the_end, of_one_epoch
+):
+    study = Study(config(trials=24, pruner="promotion", sampler="random"), ledger)
+    climb(study, values)
+    trials = ledger.history.search_trials()
+    lengths = [len(trial.epochs) for trial in trials]
+    assert (sum(lengths), lengths.count(9), lengths.count(1)) == (epochs, to_the_end, of_one_epoch)
+    assert [trial.status == "completed" for trial in trials] == [length == 9 for length in lengths]
+    assert {trial.status for trial in trials} <= {"completed", "pruned"}
+    assert (study.missing, study.stopped) == (0, None)
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_with_promotion_every_trial_ends_and_has_each_of_its_epochs_once(ledger, sampler, concurrency):
+    study = Study(config(trials=24, pruner="promotion", sampler=sampler), ledger)
+    work(study, concurrency)
+    trials = ledger.history.search_trials()
+    assert len(trials) == 24
+    assert {trial.status for trial in trials} == {"completed", "pruned", "failed"}
+    for trial in trials:
+        assert [epoch.epoch for epoch in trial.epochs] == list(range(1, len(trial.epochs) + 1))
+        assert (trial.attempts, trial.paused) == (1, False)
+    assert {len(trial.epochs) for trial in trials if trial.status == "pruned"} == {1, 3}
+
+
+@pytest.mark.parametrize("left", range(1, 4))
+def test_with_promotion_a_driver_killed_at_any_event_and_again_soon_after_changes_nothing(tmp_path, left):
+    settings = config(trials=9, pruner="promotion")
+    session(tmp_path / "whole.db", settings, concurrency=2)
+    expected = table(tmp_path / "whole.db")
+    with Ledger(tmp_path / "whole.db") as ledger:
+        count = events(ledger)
+    for number in range(left, count, 3):
+        path = tmp_path / f"{number}.db"
+        for more in (number, left, None):
+            session(path, settings, concurrency=2, events=more)
+        assert table(path) == expected
+
+
+def paused_study(ledger, **budget):
+    """A study of which trial 0 waits at the first rung while trial 1 runs."""
+    study = Study(config(pruner="promotion", sampler="random", **budget), ledger)
+    paused, running = study.ask(), study.ask()
+    for request in (paused, running):
+        study.started(request.key, "worker")
+    assert report(study, paused, 0.5) == "pause"
+    return study, paused, running
+
+
+def test_a_promoted_trial_goes_on_after_the_epochs_it_has_before_anything_new_is_asked(ledger):
+    study, paused, running = paused_study(ledger)
+    assert report(study, running, 0.4) == "pause"
+    third = study.ask()
+    assert third.key == TrialKey(2)
+    assert report(study, third, 0.3) == "pause"
+    assert study.ask() == Request(paused.key, paused.parameters, paused.seed, 9, epochs_reported=1)
+    assert study.ask().key == TrialKey(3)
+
+
+def test_what_is_heard_of_a_trial_that_is_paused_changes_nothing(ledger):
+    study, paused, _ = paused_study(ledger)
+    before = events(ledger)
+    study.started(paused.key, "late")
+    study.fail(paused.key, "late")
+    study.lost(paused.key, Death("died", "late"))
+    assert [study.report(paused.key, Report(epoch, {"v": 0.9})) for epoch in (1, 2)] == ["pause", "pause"]
+    assert events(ledger) == before
+    assert study.ask().key == TrialKey(2)
+
+
+def test_a_paused_trial_is_pruned_with_the_report_that_leaves_it_no_chance(ledger):
+    study, paused, running = paused_study(ledger, trials=3)
+    before = events(ledger)
+    assert report(study, running, 0.6) == "pause"
+    assert events(ledger) == before + 2
+    trial = ledger.history.trials[paused.key]
+    assert (trial.status, trial.reason) == ("pruned", "behind others at epoch 1")
+    assert optuna_trials(study)[0].state == TrialState.PRUNED
+
+
+def test_trials_wait_as_long_as_one_runs_or_may_run_again_and_no_longer(ledger):
+    clock = SimpleNamespace(now=0.0)
+    study = Study(config(trials=4, pruner="promotion", sampler="random"), ledger, lambda: clock.now)
+    first, best = study.ask(), study.ask()
+    assert [report(study, first, 0.5), report(study, best, 0.6)] == ["pause", "pause"]
+    behind, last = study.ask(), study.ask()
+    assert report(study, behind, 0.4) == "prune"
+    assert study.ask().key == best.key  # the one place of three
+    assert report(study, best, *[0.6] * 8) == "complete"
+    for _ in range(2):  # the first time it is asked for again at once
+        study.lost(last.key, Death("died", "killed"))
+    assert (study.ask(), study.resting) == (None, 1)
+    clock.now += 100
+    assert study.ask().key == last.key
+    assert study.ask() is None
+    assert not ledger.history.trials[first.key].ended
+    study.fail(last.key, "no memory")
+    assert study.ask() is None
+    trial = ledger.history.trials[first.key]
+    assert (trial.status, trial.reason) == ("pruned", "not among the best when all had been tried")
+    assert study.missing == 0
+
+
+def test_when_time_is_used_up_no_trial_waits_any_longer(clock, ledger):
+    study, paused, running = paused_study(ledger, wall_seconds=60)
+    clock.now += 60
+    assert study.ask() is None
+    trial = ledger.history.trials[paused.key]
+    assert (trial.status, trial.reason) == ("pruned", "the study's time was used up")
+    assert report(study, running, 0.1) == "prune"
+    assert (study.ask(), study.missing) == (None, 0)
+
+
+def test_what_follows_is_asked_only_when_no_trial_waits_any_more(ledger):
+    settings = config(trials=4, epochs=2, pruner="promotion", sampler="random")
+    source = Then(Study(settings, ledger), lambda: Finalists(settings, ledger, [0]))
+    climb(source, lambda number: -number)
+    trials = ledger.history.trials
+    assert [str(key) for key in trials] == ["0", "1", "2", "3", "0.1", "0.2"]
+    assert [trial.status for trial in trials.values()] == ["completed"] * 2 + ["pruned"] * 2 + ["completed"] * 2
+
+
+def test_a_paused_trial_counts_for_the_sampler_as_one_that_has_ended_until_it_goes_on(ledger):
+    study = Study(config(trials=100, pruner="promotion"), ledger)
+    requests = [study.ask() for _ in range(6)]
+    assert [report(study, request, -request.key.number) for request in requests] == ["pause"] * 6
+    assert [study.ask().key.number for _ in range(3)] == [0, 1, 6]
+    memory = study._optimizer._memory
+    assert (memory.ended, sorted(memory._running)) == (4, [0, 1])

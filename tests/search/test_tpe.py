@@ -73,6 +73,51 @@ def test_the_good_the_newest_and_all_that_run_are_modelled(monkeypatch, directio
     assert sorted(good + others) == [*best, 12, 13]
 
 
+def reported(*values):
+    """A study of a completed trial and others that run and have reported these values."""
+    study = optuna.create_study(direction="maximize")
+    study.add_trial(create_trial(value=9.0))
+    for value in values:
+        study.add_trial(create_trial(state=TrialState.RUNNING, intermediate_values={1: value}))
+    return study
+
+
+def model(study, memory):
+    memory.look(study, len(study.trials))
+    return memory.ended, memory.split(running=True), memory.split(running=False)
+
+
+def test_a_paused_trial_is_modelled_as_a_pruned_one_and_as_one_that_runs_when_it_goes_on():
+    values = [0.1 * number for number in range(20)]
+    paused, pruned, running = reported(*values), reported(*values), reported(*values)
+    memory = Memory(SPACE)
+    for number in range(1, 16):
+        memory.pause(number)
+        pruned.tell(number, state=TrialState.PRUNED)
+    assert model(paused, memory) == model(pruned, Memory(SPACE)) != model(running, Memory(SPACE))
+    for number in range(1, 16):
+        memory.go_on(number)
+    assert model(paused, memory) == model(running, Memory(SPACE))
+
+
+def test_a_trial_that_ends_or_is_paused_again_between_two_looks_is_modelled_once():
+    values = [0.1 * number for number in range(20)]
+    memory, paused, pruned = Memory(SPACE), reported(*values), reported(*values)
+    for number in range(1, 16):
+        memory.pause(number)
+    memory.look(paused, 21)
+    for number in range(1, 16):
+        if number % 3:
+            memory.go_on(number)
+            optuna.Trial(paused, number).report(5.0 - number, 2)
+            optuna.Trial(pruned, number).report(5.0 - number, 2)
+            memory.pause(number)
+        if number % 2:
+            paused.tell(number, state=TrialState.PRUNED)
+        pruned.tell(number, state=TrialState.PRUNED)
+    assert model(paused, memory) == model(pruned, Memory(SPACE))
+
+
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 @pytest.mark.parametrize("liar", [True, False])
 def test_a_memory_kept_from_suggestion_to_suggestion_changes_none_of_them(liar):

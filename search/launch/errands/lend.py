@@ -50,8 +50,11 @@ def _ended(ledger: Path) -> set[str]:
     if not ledger.exists():
         return set()
     with closing(sqlite3.connect(ledger)) as database:
-        rows = database.execute("SELECT kind, body FROM events WHERE kind IN ('epoch_reported', 'failed')").fetchall()
-    ends = [json.loads(body) for kind, body in rows if kind == "failed" or json.loads(body)["verdict"] != "continue"]
+        rows = database.execute(
+            "SELECT body FROM events WHERE kind IN ('epoch_reported', 'pruned', 'failed')"
+        ).fetchall()
+    events = [json.loads(body) for (body,) in rows]
+    ends = [event for event in events if event.get("verdict") not in ("continue", "pause")]
     return {f"{end['number']}.{end['repeat']}" if end.get("repeat") else str(end["number"]) for end in ends}
 
 

@@ -11,7 +11,7 @@ from search.ledger import Ledger, read_history
 
 @pytest.fixture
 def run(tmp_path):
-    """A run whose trial 0 has ended and whose trial 1 is at work."""
+    """A run whose trial 0 has ended and whose trial 1 is paused."""
     folder = tmp_path / "head" / "lungs"
     for name in (
         "study.yaml",
@@ -38,7 +38,7 @@ def run(tmp_path):
             EpochReported(0, 1, {"v": 1.0}, "complete"),
             Asked(1, {"x": 0.25}, 0),
             Started(1),
-            EpochReported(1, 1, {"v": 0.5}, "continue"),
+            EpochReported(1, 1, {"v": 0.5}, "pause"),
         ):
             ledger.append(event)
         yield folder
@@ -70,7 +70,7 @@ def test_the_ledger_of_a_run_at_work_is_lent_whole(run, tmp_path):
     with tarfile.open(tmp_path / "run.tar.gz") as tar:
         (tmp_path / "study.db").write_bytes(tar.extractfile("study.db").read())
     trials = read_history(tmp_path / "study.db").search_trials()
-    assert [trial.status for trial in trials] == ["completed", "running"]
+    assert [trial.status for trial in trials] == ["completed", "waiting"]
 
 
 def test_a_run_that_is_not_there_is_an_empty_archive(tmp_path):

@@ -1,6 +1,6 @@
 from io import StringIO
 
-from search.events import EpochReported, Noted
+from search.events import EpochReported, Noted, Promoted, Pruned
 from search.history import History
 from search.view.progress import Lines, View
 
@@ -15,6 +15,9 @@ def lines(view, config, capsys, events):
 def test_without_a_terminal_there_is_one_line_per_event(small_config, small_events, capsys):
     later = [
         EpochReported(0, 1, {}, "fail", 2, "it gave None"),
+        EpochReported(3, 1, {"v": 0.5}, "pause"),
+        Promoted(3),
+        Pruned(3, "not among the best"),
         Noted("winner", {"number": 0, "reason": "best mean v"}),
         Noted("test_opened", {"times": 2}),
         Noted("other", {}),
@@ -30,6 +33,9 @@ def test_without_a_terminal_there_is_one_line_per_event(small_config, small_even
         "trial 2 asked: rate 0.2",
         "trial 2 failed: no [memory]",
         "trial 0.2 epoch 1: v nan, failed (it gave None)",
+        "trial 3 epoch 1: v 0.5000, paused",
+        "trial 3 promoted",
+        "trial 3 pruned: not among the best",
         "winner: trial 0; best mean v",
         "test set opened, time 2",
         "noted other",
