@@ -61,7 +61,7 @@ class Outcome:
         driver: Seconds in which the driver was busy.
         bytes: Of checkpoints.
         courses: Each trial as asked for, and its last epoch.
-        ends: Epochs done by all, time and trial, whenever a trial ended.
+        ends: Epochs done by all, time, trial and its last epoch, whenever a worker left a trial: at its end or a pause.
     """
 
     workers: int
@@ -72,7 +72,7 @@ class Outcome:
     driver: float = 0.0
     bytes: float = 0.0
     courses: dict[int, tuple[Work, int]] = field(default_factory=dict)
-    ends: list[tuple[int, float, int]] = field(default_factory=list)
+    ends: list[tuple[int, float, int, int]] = field(default_factory=list)
 
     @property
     def utilisation(self) -> float:
@@ -143,7 +143,7 @@ class Simulation:
             self._train(answered + self.cluster.latency, worker, work)
         else:
             self.outcome.end = max(self.outcome.end, answered)
-            self.outcome.ends.append((self._epochs_done, answered, work.number))
+            self.outcome.ends.append((self._epochs_done, answered, work.number, work.epoch - 1))
             self._at(answered, worker, self._ask)
 
     def _train(self, now: float, worker: int, work: Work) -> None:

@@ -41,6 +41,10 @@ def _halving(factor: int, least: int = 1) -> dict[str, Any]:
     return {"name": "successive_halving", "reduction_factor": factor, "min_epochs": least}
 
 
+def _promotion(factor: int) -> dict[str, Any]:
+    return {**_halving(factor), "variant": "promotion"}
+
+
 def _hyperband(factor: int) -> dict[str, Any]:
     return {"name": "hyperband", "reduction_factor": factor}
 
@@ -48,11 +52,13 @@ def _hyperband(factor: int) -> dict[str, Any]:
 SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "random/none": ({"name": "random"}, _NONE),
     "random/halving-3": ({"name": "random"}, _halving(3)),
+    "random/promotion-3": ({"name": "random"}, _promotion(3)),
     "tpe/none": ({}, _NONE),
     "tpe/median": ({}, _MEDIAN),
     "tpe/hyperband-3": ({}, _hyperband(3)),
     "tpe/halving-2": ({}, _halving(2)),
     "tpe/halving-3": ({}, _halving(3)),
+    "tpe/promotion-3": ({}, _promotion(3)),
     "tpe/halving-4": ({}, _halving(4)),
     "tpe/halving-3, from 2": ({}, _halving(3, 2)),
     "tpe/halving-3, from 3": ({}, _halving(3, 3)),
@@ -81,14 +87,16 @@ class Job:
     seed: int
     luck: float
     epochs: float = EPOCHS
+    trials: int = 1_000_000
 
 
 @dataclass(frozen=True)
 class Course:
-    """One search: at each end of a trial the epochs and worker-seconds spent so far, and the regret of whichever trial
-    would be named then; shape (ended trials,) each.
+    """One search: whenever a worker left a trial, epochs and worker-seconds spent so far, and the regret of the trial
+    that would be named then; shape (times,) each.
 
     Attributes:
+        trials: That were asked for.
         suggested: Mean regret of the suggestions in the second half: the sampler's part, without the luck of naming.
     """
 
@@ -96,6 +104,7 @@ class Course:
     seconds: np.ndarray
     regret: np.ndarray
     suggested: float = 0.0
+    trials: int = 0
 
     def at(self, spent: Sequence[float], axis: str = "epochs") -> np.ndarray:
         """The regret when so much was spent; the first trial's before any has ended."""
@@ -108,10 +117,10 @@ def surrogate(luck: float) -> Surrogate:
     return Surrogate(luck=luck)
 
 
-def run(job: Job, trials: int = 1_000_000) -> tuple[Outcome, list[TrialRecord]]:
+def run(job: Job) -> tuple[Outcome, list[TrialRecord]]:
     """One search in virtual time: what became of it, and its trials by number."""
     sampler, pruner = SETTINGS[job.setting]
-    budget = {"trials": trials, "epochs": surrogate(job.luck).epochs}
+    budget = {"trials": job.trials, "epochs": surrogate(job.luck).epochs}
     config = StudyConfig.parse(
         {"space": SPACE, "seed": job.seed, "sampler": sampler, "pruner": pruner, "budget": budget}
     )
@@ -128,15 +137,18 @@ def search(job: Job) -> Course:
     trials = surrogate(job.luck)
     outcome, records = run(job)
     named, regret, least = None, [], (False, -np.inf)
-    for _, _, number in outcome.ends:  # a completed trial is named before any pruned one, as the product does
+    for _, _, number, last in outcome.ends:  # a completed trial is named before any other one, as the product does
         record = records[number]
-        score = (record.status == "completed", max(record.values("val_auc").values()))
+        best = max(value for epoch, value in record.values("val_auc").items() if epoch <= last)
+        score = (record.status == "completed" and last == len(record.epochs), best)
         if score > least:
             named, least = record, score
         regret.append(trials.optimum - trials.value(named.parameters))
-    epochs, seconds, _ = zip(*outcome.ends, strict=True)
+    epochs, seconds, _, _ = zip(*outcome.ends, strict=True)
     later = [trials.optimum - trials.value(record.parameters) for record in records[len(records) // 2 :]]
-    return Course(np.array(epochs), job.workers * np.array(seconds), np.array(regret), float(np.mean(later)))
+    return Course(
+        np.array(epochs), job.workers * np.array(seconds), np.array(regret), float(np.mean(later)), len(records)
+    )
 
 
 def middle_mean(values: np.ndarray) -> tuple[float, float, float]:
@@ -152,6 +164,8 @@ def show(courses: dict[str, list[Course]], workers: int, shown: Sequence[int]) -
     heads = [f"{epochs} epochs" for epochs in shown] + [
         f"{budget / 2:.0f} worker-s",
         f"{budget:.0f} worker-s",
+        "second half",
+        "epochs",
         "trials",
     ]
     print(f"{'':28}" + "".join(f"{head:>24}" for head in heads))
@@ -160,7 +174,10 @@ def show(courses: dict[str, list[Course]], workers: int, shown: Sequence[int]) -
             [[*course.at(shown), *course.at([budget / 2, budget], "seconds"), course.suggested] for course in each]
         )
         cells = ["{:.3f} [{:.3f}, {:.3f}]".format(*middle_mean(column)) for column in table.T]
-        cells.append(f"{np.median([len(course.epochs) for course in each]):.0f}")
+        cells += [
+            f"{np.median([course.epochs[-1] for course in each]):.0f}",
+            f"{np.median([course.trials for course in each]):.0f}",
+        ]
         print(f"{setting:28}" + "".join(f"{cell:>24}" for cell in cells), flush=True)
 
 
@@ -205,18 +222,24 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--workers", type=int, nargs="+", default=[8, 1])
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="that a search may spend")
+    parser.add_argument("--trials", type=int, default=Job.trials, help="that a search may ask for")
     parser.add_argument("--luck", type=float, default=1.0, help="share of the recorded scatter that trials have")
     parser.add_argument("--only", nargs="*", choices=SETTINGS, help="these settings")
     parser.add_argument("--plot", type=Path, help="a PNG; the number of workers is put before its ending")
     asked = parser.parse_args()
     model = surrogate(asked.luck)
-    trust, shown = model.trust, [round(share * asked.epochs) for share in SHOWN]
+    shares = SHOWN if asked.trials == Job.trials else (1.0,)  # of searches that end by themselves only the end is shown
+    trust, shown = model.trust, [round(share * asked.epochs) for share in shares]
     print(f"surrogate, out of fold: error {trust.error:.3f} per epoch, {trust.error_of_best:.3f} of the best; ", end="")
     print(f"rank correlation {trust.rank:.2f} and {trust.rank_of_best:.2f}; best value {model.optimum:.3f}")
     with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
         for workers in asked.workers:
             names = asked.only or list(SETTINGS)
-            jobs = [Job(name, workers, seed, asked.luck, asked.epochs) for name in names for seed in range(asked.seeds)]
+            jobs = [
+                Job(name, workers, seed, asked.luck, asked.epochs, asked.trials)
+                for name in names
+                for seed in range(asked.seeds)
+            ]
             done = list(pool.map(search, jobs, chunksize=asked.seeds))
             courses = {name: done[place * asked.seeds :][: asked.seeds] for place, name in enumerate(names)}
             show(courses, workers, shown)

@@ -23,7 +23,7 @@ def searched(asked: tuple[int, int, int]) -> tuple[float, float, float]:
     """
     tpe.MODELLED, trials, seed = asked
     began = time.process_time()
-    _, records = run(Job("tpe/halving-3", WORKERS, seed, 1.0, math.inf), trials)
+    _, records = run(Job("tpe/halving-3", WORKERS, seed, 1.0, math.inf, trials))
     spent = time.process_time() - began
     model = surrogate(1.0)
     regrets = [model.optimum - model.value(record.parameters) for record in records]

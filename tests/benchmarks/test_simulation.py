@@ -43,8 +43,9 @@ def recorded(trials, ask=0.0, told=0.0):
     return RecordedDriver(courses, {kind: dict.fromkeys(keys, each) for kind, each in seconds.items()})
 
 
-def config(trials=50, seed=3):
-    return StudyConfig.parse({"space": SPACE, "seed": seed, "budget": {"trials": trials, "epochs": 9}})
+def config(trials=50, seed=3, **pruner):
+    budget = {"trials": trials, "epochs": 9}
+    return StudyConfig.parse({"space": SPACE, "seed": seed, "budget": budget, "pruner": pruner})
 
 
 def decisions(records):
@@ -76,7 +77,7 @@ def test_starts_tracing_and_messages_are_not_counted_as_epochs():
 
 def test_checkpoints_pass_a_link_one_after_the_other():
     outcome = Simulation(Cluster(2, **BARE, link=5.0), Same(10.0, size=20.0), recorded(2)).run()
-    assert [when for _, when, _ in outcome.ends] == [14, 18]
+    assert [when for _, when, _, _ in outcome.ends] == [14, 18]
     assert outcome.bytes == 40
 
 
@@ -99,7 +100,7 @@ def test_every_trial_is_asked_and_ended_exactly_once_in_both_records(tmp_path):
     records = read_history(tmp_path / "study.db").search_trials()
     assert [trial.number for trial in records] == list(range(50))
     assert {trial.status for trial in records} == {"completed", "pruned"}
-    assert Counter(number for _, _, number in outcome.ends) == Counter(range(50))
+    assert Counter(number for _, _, number, _ in outcome.ends) == Counter(range(50))
     assert sorted(number for number, _ in driver.measured["ask"].cpu) == list(range(50))
     assert (tmp_path / "study.events.jsonl").read_bytes().count(b"\n") == 1 + 50 + 50 + len(outcome.epochs)
 
@@ -109,7 +110,18 @@ def test_trials_of_lost_workers_run_again_and_no_epoch_counts_twice(tmp_path):
     assert sum(trial.attempts for trial in records) > 50
     assert all(trial.ended and trial.status != "failed" for trial in records)
     assert all([epoch.epoch for epoch in t.epochs] == list(range(1, len(t.epochs) + 1)) for t in records)
-    assert Counter(number for _, _, number in outcome.ends) == Counter(range(50))
+    assert Counter(number for _, _, number, _ in outcome.ends) == Counter(range(50))
+
+
+def test_a_worker_leaves_a_trial_at_each_pause_and_goes_on_with_the_next_epoch(tmp_path):
+    outcome, _, records = simulate(config(variant="promotion"), Cluster(5), Pretended(), tmp_path)
+    assert all(trial.ended for trial in records)
+    left = {
+        trial.number: [epoch for _, _, number, epoch in outcome.ends if number == trial.number] for trial in records
+    }
+    assert [epochs[-1] for epochs in left.values()] == [len(trial.epochs) for trial in records]
+    assert {tuple(epochs) for epochs in left.values()} > {(1,), (1, 3), (1, 3, 9)}
+    assert len(outcome.epochs) == sum(len(trial.epochs) for trial in records)
 
 
 def test_recorded_decisions_are_played_again_with_the_seconds_that_were_measured(tmp_path):

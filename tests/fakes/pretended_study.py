@@ -108,7 +108,7 @@ class PretendedTrial(tune.Trainable):
         number, repeat = trial["key"]
         folder = Path(study["folder"]) / (f"{number}.{repeat}" if repeat else str(number))
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "pauses").write_text(json.dumps(study["pauses"]))
+        (folder / "pauses").write_text(json.dumps(study.get("pauses")))
         done = len((folder / "epochs").read_text().splitlines()) if (folder / "epochs").exists() else 0
         for epoch in range(1, trial["epochs"] + 1):
             if epoch > done:
