@@ -141,9 +141,7 @@ def _recorded(config: StudyConfig, part: str) -> dict[str, Any]:
 
 
 def _held(trial: TrialRecord, now: float) -> float:
-    if trial.started_at is None:
-        return 0.0
-    return (now if trial.ended_at is None else trial.ended_at) - trial.started_at
+    return math.fsum(end - start for start, end in trial.stints(now))
 
 
 def _known(value: Any) -> float | None:

@@ -59,14 +59,18 @@ def last_improvement(curve: Curve) -> int | None:
 
 
 def _held(trial: TrialRecord, objective: Objective) -> list[tuple[float, float, float]]:
-    """When, seconds since the point before, value: of each epoch, and of a failure after the last one."""
+    """When, worker's seconds since the point before, value: of each epoch, and of a failure after the last one."""
     marks = [(e.at, _value(e.metrics, objective)) for e in trial.epochs]
-    if trial.ended_at is not None and (not marks or trial.ended_at > marks[-1][0]):
+    if trial.left_at is None and trial.ended_at is not None and (not marks or trial.ended_at > marks[-1][0]):
         marks.append((trial.ended_at, np.nan))
     if trial.started_at is None:
         return []
-    starts = [trial.started_at, *(at for at, _ in marks)]
-    return [(at, at - start, value) for start, (at, value) in zip(starts, marks, strict=False)]
+    begins = [start for start, _ in trial.stints(0.0)]  # waits at rungs hold no worker
+    before = [trial.started_at, *(at for at, _ in marks)]
+    starts = [
+        max(last, *(begin for begin in begins if begin <= at)) for last, (at, _) in zip(before, marks, strict=False)
+    ]
+    return [(at, at - start, value) for start, (at, value) in zip(starts, marks, strict=True)]
 
 
 def _value(metrics: dict[str, float], objective: Objective) -> float:

@@ -12,7 +12,9 @@ KINDS = ("train", "validation", "setup", "checkpoint")
 
 @dataclass(frozen=True)
 class Span:
-    """A training run from its first start to its end, in seconds of used time; lanes count from 0."""
+    """A training run from its first start to its end, or to where it was left to wait at a rung, and from where it was
+    taken up again; in seconds of used time, lanes count from 0.
+    """
 
     key: TrialKey
     lane: int
@@ -52,9 +54,8 @@ def utilisation(trials: Iterable[TrialRecord], now: float) -> Utilisation:
     """
     free: list[float] = []  # of each lane, when its last run ended
     spans = []
-    for trial in sorted((t for t in trials if t.started_at is not None), key=lambda t: (t.started_at, t.key)):
-        start = trial.started_at or 0.0
-        end = max(start, now if trial.ended_at is None else trial.ended_at)
+    stints = [(start, trial.key, end, trial) for trial in trials for start, end in trial.stints(now)]
+    for start, _, end, trial in sorted(stints, key=lambda stint: stint[:2]):
         lane = next((lane for lane, until in enumerate(free) if until <= start), len(free))
         free[lane : lane + 1] = [end]
         spans.append(Span(trial.key, lane, trial.worker, trial.status, start, end))
@@ -69,6 +70,6 @@ def time_by_kind(trials: Iterable[TrialRecord]) -> dict[str, float]:
     `other` has the work that was lost with a worker, and the wait for the next.
     """
     ended = [trial for trial in trials if trial.started_at is not None and trial.ended_at is not None]
-    held = math.fsum((trial.ended_at or 0.0) - (trial.started_at or 0.0) for trial in ended)
+    held = math.fsum(end - start for trial in ended for start, end in trial.stints(math.inf))
     known = {kind: math.fsum(e.seconds.get(kind, 0.0) for trial in ended for e in trial.epochs) for kind in KINDS}
     return {**known, "other": max(0.0, held - math.fsum(known.values()))}

@@ -50,6 +50,8 @@ class TrialRecord:
         attempts: Times a worker took it, those left out that follow a promotion.
         paused: Whether it waits at a rung until it is promoted or pruned.
         promoted: Whether it was paused and its next start continues it.
+        left_at: When its worker left it to wait; None while none has, or since one took it up again.
+        waits: When it waited at rungs, from and to, before it was taken up again.
     """
 
     number: int
@@ -68,6 +70,8 @@ class TrialRecord:
     infeasible: bool = False
     paused: bool = False
     promoted: bool = False
+    left_at: float | None = None
+    waits: tuple[tuple[float, float], ...] = ()
     system_attributes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -77,6 +81,15 @@ class TrialRecord:
     @property
     def ended(self) -> bool:
         return self.status in ("completed", "pruned", "failed")
+
+    def stints(self, now: float) -> list[tuple[float, float]]:
+        """When it held a worker, from and to, in order; the last lasts until `now` if nothing ended it."""
+        if self.started_at is None:
+            return []
+        end = now if self.ended_at is None else self.ended_at
+        starts = [self.started_at, *(until for _, until in self.waits)]
+        ends = [*(since for since, _ in self.waits), end if self.left_at is None else self.left_at]
+        return [(start, max(start, until)) for start, until in zip(starts, ends, strict=True)]
 
     def values(self, metric: str) -> dict[int, float]:
         """The metric by epoch; epochs without it or with NaN are left out."""
@@ -138,6 +151,8 @@ class History:
                     attempts=trial.attempts + (not trial.promoted),
                     paused=False,
                     promoted=False,
+                    left_at=None,
+                    waits=trial.waits if trial.left_at is None else (*trial.waits, (trial.left_at, now)),
                     worker=event.worker,
                     started_at=now if trial.started_at is None else trial.started_at,
                 )
@@ -151,6 +166,7 @@ class History:
                     reason=event.reason,
                     ended_at=None if status in ("running", "waiting") else now,
                     paused=event.verdict == "pause",
+                    left_at=now if event.verdict == "pause" else None,
                     system_attributes={**trial.system_attributes, **event.system_attributes},
                 )
             case Promoted():

@@ -3,6 +3,7 @@
 make bench-peers DATA=covid-ct WEIGHTS=resnet50_cxr64.weights.h5                    # three seeds; hours
 python benchmarks/peers search --data covid-ct --weights W --seeds 1 --systems thawline ray_tune
 python benchmarks/peers replay --data covid-ct --weights W      # what Ray Tune's first search trained, on each
+python benchmarks/peers judge --data covid-ct --weights W       # the best configuration of each search, on test images
 python benchmarks/peers table                                   # what there is so far
 
 Each run is a process of its own; what it used and every epoch it trained go into runs/peers/results.jsonl. Runs that
@@ -22,7 +23,9 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+from findings import spread  # noqa: E402 - it lies beside this folder
 
 PLACE = Path("runs/peers")
 RESULTS = PLACE / "results.jsonl"
@@ -32,7 +35,7 @@ NAMES = ("thawline", "ray_tune", "optuna", "keras_tuner")
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=[*KINDS, "table", "one"])
+    parser.add_argument("what", choices=[*KINDS, "judge", "table", "one"])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--groups", type=Path)
     parser.add_argument("--weights", type=Path)
@@ -45,6 +48,9 @@ def main() -> None:
     if asked.what == "one":
         return run_one(asked.systems[0], asked.seeds[0], PLACE / "runs.json")
     prepare_task(asked)
+    if asked.what == "judge":
+        judge_searches()
+        return print_table(read_results())
     for seed in asked.seeds:
         for system in asked.systems:
             run(asked.what, system, seed, asked.label)
@@ -55,6 +61,8 @@ def prepare_task(asked: argparse.Namespace) -> None:
     """Decode the images once, for all systems."""
     from search.config import StudyConfig
     from trainable import ImageTrainable
+    from trainable.dataset import build_arrays
+    from trainable.split import read_split
 
     groups = asked.groups or asked.data / "groups.csv"
     study = {
@@ -73,7 +81,24 @@ def prepare_task(asked: argparse.Namespace) -> None:
     config: Any = StudyConfig.parse(study).typed(ImageTrainable.sections)
     largest = {"freeze_depth": 5, "batch_size": 64}
     ImageTrainable().prepare(config, largest, PLACE.absolute(), lambda *_: None)
+    build_arrays(PLACE / "arrays", config.data, read_split(PLACE / "split.csv"), "test")
     (PLACE / "task.json").write_text(json.dumps({"study": study, "weights": str(asked.weights.absolute())}))
+
+
+def judge_searches() -> None:
+    """Judge the searches that have not been yet, and write each down."""
+    from trainable.devices import apply_devices, plan_devices
+
+    apply_devices(plan_devices(len(os.sched_getaffinity(0)), 0, []))
+    from judge import judge, judged
+    from task import Task
+
+    done = {(line["system"], line["seed"]) for line in judged(PLACE)}
+    for line in read_results():
+        name = {"system": line["system"], "seed": line["seed"]}
+        if line["kind"] == "search" and (line["system"], line["seed"]) not in done:
+            with (PLACE / "judged.jsonl").open("a") as stream:
+                stream.write(json.dumps(name | judge(Task.read(PLACE.absolute()), line)) + "\n")
 
 
 def run(kind: str, system: str, seed: int, label: str) -> None:
@@ -136,33 +161,43 @@ def listed_runs() -> list[dict[str, Any]]:
 
 
 def summary(line: dict[str, Any]) -> str:
-    """A run in words."""
-    count = len(line["epochs"])
+    """A run in words; an epoch is a pass through the training images."""
+    count = sum(epoch.get("share", 1.0) for epoch in line["epochs"])
     best = max((epoch["value"] for epoch in line["epochs"]), default=float("nan"))
     processes = len({epoch["process"] for epoch in line["epochs"]})
-    each = line["seconds"] / max(1, count)
+    each = line["seconds"] / max(1.0, count)
     return (
-        f"{line['seconds']:.0f} s, {line['cpu_seconds']:.0f} CPU s, {count} epochs, {each:.1f} s each, "
+        f"{line['seconds']:.0f} s, {line['cpu_seconds']:.0f} CPU s, {count:.1f} epochs, {each:.1f} s each, "
         f"best {best:.3f}, {processes} workers, {line['peak_bytes'] / 1e9:.1f} GB"
     )
 
 
 def print_table(results: Iterable[dict[str, Any]]) -> None:
-    """Every run, then medians and ratios seed by seed."""
+    """Every run, then medians, and ratios seed by seed."""
+    from judge import judged
+
     lines = list(results)
+    test = {(line["system"], line["seed"]): line["test_auc"] for line in judged(PLACE)}
     for line in lines:
-        print(f"{line['kind']:7} {line['system']:14} seed {line['seed']}: {summary(line)}")
+        scored = test.get((line["system"], line["seed"])) if line["kind"] == "search" else None
+        aucs = f", test AUC of three seeds {', '.join(f'{auc:.3f}' for auc in scored)}" if scored else ""
+        print(f"{line['kind']:7} {line['system']:14} seed {line['seed']}: {summary(line)}{aucs}")
     for kind in KINDS:
         of = {(line["system"], line["seed"]): line for line in lines if line["kind"] == kind}
         for system in dict.fromkeys(name for name, _ in of):
-            ratios = [
-                of[system, seed]["seconds"] / of["thawline", seed]["seconds"]
-                for name, seed in of
-                if name == system and ("thawline", seed) in of
-            ]
-            if ratios and system != "thawline":
-                spread = f"{min(ratios):.1f} to {max(ratios):.1f}, {len(ratios)} seeds"
-                print(f"{kind}: {system} / thawline wall time: median {statistics.median(ratios):.1f} ({spread})")
+            for measure, unit in (("seconds", "wall time"), ("cpu_seconds", "CPU time")):
+                print_ratio(of, kind, system, measure, unit)
+    for system in dict.fromkeys(name for name, _ in test):
+        means = [statistics.fmean(aucs) for (name, _), aucs in test.items() if name == system]
+        print(f"{system}: test AUC of the configuration found, mean {spread(means, 3)}, {len(means)} searches")
+
+
+def print_ratio(of: dict[tuple[str, int], Any], kind: str, system: str, measure: str, unit: str) -> None:
+    """How many times what Thawline takes, seed by seed."""
+    both = [key for key in of if key[0] == system and ("thawline", key[1]) in of and system != "thawline"]
+    if both:
+        ratios = [of[key][measure] / of["thawline", key[1]][measure] for key in both]
+        print(f"{kind}: {system} / thawline {unit}: {spread(ratios, 1)}, {len(ratios)} seeds")
 
 
 if __name__ == "__main__":

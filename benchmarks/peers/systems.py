@@ -183,15 +183,18 @@ def thawline(task: Task, seed: int, runs: Runs | None) -> None:
 
 
 def note_ledger(run: Path) -> None:
-    """Write down the epochs that a finished study has in its ledger."""
+    """Write down the epochs that a finished study has in its ledger, counted in passes through the images."""
+    from search.config import StudyConfig
     from search.ledger import read_history
     from search.paths import StudyPaths
 
+    parts = StudyConfig.load(StudyPaths(run).study_file).training.get("epochs_per_pass", 1)
     processes: dict[str, int] = {}
     for trial in read_history(StudyPaths(run).ledger).search_trials():
         for epoch in trial.epochs:
             process = processes.setdefault(str(trial.worker), len(processes))
-            line = {"parameters": trial.parameters, "epoch": epoch.epoch, "value": epoch.metrics[METRIC]}
+            passes = {"epoch": epoch.epoch / parts, "share": 1 / parts}
+            line = {"parameters": trial.parameters, **passes, "value": epoch.metrics[METRIC]}
             with Path(os.environ["PEERS_EPOCHS"]).open("a") as stream:
                 stream.write(json.dumps(line | {"process": process}) + "\n")
 

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -38,3 +39,12 @@ def test_time_that_nobody_measured_is_other():
 
 def test_clocks_that_disagree_give_no_negative_time():
     assert time_by_kind([trial(0, 0, 5, train=6)])["other"] == 0
+
+
+def test_a_run_that_waits_at_a_rung_holds_no_worker_meanwhile():
+    waiting = replace(trial(0, 0, 9, train=3), waits=((2, 5),))
+    left = replace(trial(1, 0, 9, status="pruned", train=1), left_at=1)
+    used = utilisation([waiting, left], now=9)
+    assert [(span.key.number, span.start, span.end) for span in used.spans] == [(0, 0, 2), (1, 0, 1), (0, 5, 9)]
+    assert (used.lanes, used.busy_seconds) == (2, 7)
+    assert time_by_kind([waiting, left])["other"] == 3

@@ -73,6 +73,16 @@ def test_a_trial_is_paused_until_it_is_promoted_or_pruned_and_its_next_start_is_
     assert stages[2].ended_at is None
 
 
+def test_waits_at_rungs_hold_no_worker():
+    events = [Started(0), reported(0, 1, 0.5, "pause"), Promoted(0), Started(0), reported(0, 2, 0.5)]
+    stints = [history(Asked(0, {}, 0), *events[:count]).trials[TrialKey(0)].stints(10.0) for count in range(6)]
+    assert stints == [[], [(2, 10)], [(2, 3)], [(2, 3)], [(2, 3), (5, 10)], [(2, 3), (5, 10)]]
+    left = history(Asked(0, {}, 0), *events[:2], Pruned(0, "why")).trials[TrialKey(0)]
+    assert left.stints(10.0) == [(2, 3)]
+    ended = history(Asked(0, {}, 0), *events, reported(0, 3, 0.5, "complete")).trials[TrialKey(0)]
+    assert ended.stints(10.0) == [(2, 3), (5, 7)]
+
+
 def test_what_optuna_wants_remembered_adds_up_over_a_trial():
     [trial] = history(
         Asked(0, {}, 0, system_attributes={"a": 1, "b": 1}),
