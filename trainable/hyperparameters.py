@@ -36,9 +36,6 @@ class Hyperparameters(Section):
     """Share of pooled features dropped before the classifier."""
     head_width: Annotated[int, Field(ge=0, le=8192)] = 0
     """Units of a hidden ReLU layer in the head; 0: none."""
-    head_start: Literal["random", "probe"] = "random"
-    """What a head without hidden layer begins as: `random`, or `probe`, fitted first to the untouched backbone's output
-    for the training images (logistic regression, its penalty chosen by cross-validation over groups)."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Probability spread evenly over all classes."""
     class_weights: Literal["balanced", "none"] = "balanced"

@@ -14,7 +14,6 @@ import tensorflow as tf
 
 from trainable.backbone import Backbone
 from trainable.forward import forward
-from trainable.head_start import Head
 from trainable.hyperparameters import Hyperparameters
 from trainable.optimizers import build_optimizer
 from trainable.settings import ModelSettings
@@ -81,17 +80,15 @@ class Network:
         self._apply = self._graph(self._compute_update)
         self._probabilities = self._graph(self._compute_probabilities, [inputs])
 
-    def reset(self, hyperparameters: Hyperparameters, seed: int, head: Head | None = None) -> None:
+    def reset(self, hyperparameters: Hyperparameters, seed: int) -> None:
         """Become what a fresh network of these hyperparameters and this seed would be.
 
         Args:
             hyperparameters: Must have this network's key.
             seed: Of the head's first weights, in [0, 2**32).
-            head: What the head begins as instead; this network's must have no hidden layer.
         """
         self.backbone.restore()
-        first = [head.kernel, head.bias] if head else _first_head(self._head_weights, seed)
-        for weight, value in zip(self._head_weights, first, strict=True):
+        for weight, value in zip(self._head_weights, _first_head(self._head_weights, seed), strict=True):
             weight.assign(value)
         for optimizer in (self._backbone_optimizer, self._head_optimizer):
             for variable in optimizer.variables:

@@ -55,7 +55,7 @@ def prepare(
     """
     data = data.model_copy(update={"path": data.path.resolve()})
     split_file = folder / "split.csv"
-    problems = depth_problems(model, largest) + _head_problems(model, largest)
+    problems = depth_problems(model, largest)
     rows: tuple[SplitRow, ...] = ()
     with WeightsCheck(model, data.image_size) as weights:
         try:
@@ -122,23 +122,12 @@ def _identity(fingerprint: str, model: ModelSettings, weights: str | None, seed:
 
 
 def _batch_problems(rows: tuple[SplitRow, ...], largest: Mapping[str, Any]) -> list[str]:
-    count = sum(row.part == "train" for row in rows) // largest.get("epochs_per_pass", 1)
+    parts = largest.get("epochs_per_pass", 1)
+    count = sum(row.part == "train" for row in rows) // parts
     if largest["batch_size"] <= count:
         return []
-    what = "training images" if largest.get("epochs_per_pass", 1) == 1 else "training images of an epoch"
+    what = "training images" if parts == 1 else "training images of an epoch"
     return [f"batch_size: must be at most the {count} {what}, but got {largest['batch_size']}"]
-
-
-def _head_problems(model: ModelSettings, chosen: Mapping[str, Any]) -> list[str]:
-    """A probed head that there is nothing to fit to, or that has no place."""
-    if chosen.get("head_start") != "probe":
-        return []
-    problems = []
-    if chosen["head_width"]:
-        problems.append(f"head_start: `probe` needs head_width 0, but got {chosen['head_width']}")
-    if model.batch_norm_policy == "train":
-        problems.append("head_start: `probe` needs model.batch_norm frozen or frozen_prefix, but it is train")
-    return problems
 
 
 def _make_rows(data: DataSettings, seed: int, progress: Progress) -> tuple[SplitRow, ...]:

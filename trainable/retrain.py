@@ -4,7 +4,7 @@ validation.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -99,25 +99,16 @@ def retrain(recipe: Recipe, arrays: Path, final: Path, progress: Callable[[str, 
     """
     from trainable.backbone import Backbone
     from trainable.network import Network, NetworkKey
-    from trainable.training import Task, Training, first_head, predict
+    from trainable.training import Task, Training, predict
 
     train, validation = ImageSet.open(arrays, "train"), ImageSet.open(arrays, "validation")
     backbone = Backbone(recipe.model, train.images.shape[1], recipe.view_seed)
     key = NetworkKey.of(recipe.hyperparameters, recipe.model, train.images.shape[-1], len(train.classes))
     network = Network(backbone, key)
-    whole = Network(backbone, replace(key, depth=backbone.depth, head_width=0))
 
     def fit(task: Task, what: str) -> list[dict[str, Any]]:
-        backbone.restore()
-        head = first_head(whole, recipe.hyperparameters, task)
         training = Training(
-            network,
-            recipe.hyperparameters,
-            task,
-            recipe.seed,
-            recipe.epochs,
-            learning_rates=recipe.learning_rates,
-            head=head,
+            network, recipe.hyperparameters, task, recipe.seed, recipe.epochs, learning_rates=recipe.learning_rates
         )
         while training.epoch < recipe.epochs:
             training.run_epoch()

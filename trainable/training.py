@@ -14,8 +14,6 @@ import numpy.typing as npt
 from trainable.checkpoint import Checkpoint
 from trainable.dataset import ImageSet
 from trainable.errors import TrialError
-from trainable.features import CHUNK
-from trainable.head_start import Head, probe
 from trainable.hyperparameters import Hyperparameters
 from trainable.inputs import Inputs, Keeping, Pictures
 from trainable.metrics import scores
@@ -119,7 +117,6 @@ class Training:
         seed: Of head weights, order of images and dropout, in [0, 2**32).
         objective: Metric and direction that early stopping looks at.
         pieces: Parts a batch is computed in, one after the other, when memory is short.
-        head: What the network's head begins as; None: drawn by the seed.
         keeping: Where features of the frozen part are kept; None: nowhere.
         learning_rates: When given, the learning rate of each epoch, instead of reducing it on plateaus.
     """
@@ -133,13 +130,12 @@ class Training:
     learning_rates: Sequence[float] = ()
     keeping: Keeping | None = None
     pieces: int = 1
-    head: Head | None = None
     epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         chosen = self.hyperparameters
-        self.network.reset(chosen, self.seed, self.head)
+        self.network.reset(chosen, self.seed)
         self._plateau = Plateau(chosen.plateau_patience, chosen.plateau_factor)
         sign = 1 if self.objective[1] == "maximize" else -1
         self._stopping = Stopping(chosen.early_stopping_patience, sign)
@@ -237,26 +233,6 @@ class Training:
             self.network.probabilities(inputs) for inputs in self._inputs.evaluation(self.task.validation_pictures)
         ]
         return scores(images.labels, np.concatenate(parts), self.task.positive)
-
-
-def first_head(network: Network, chosen: Hyperparameters, task: Task, keeping: Keeping | None = None) -> Head | None:
-    """What the hyperparameters want a head to begin as; None: what its seed draws.
-
-    Args:
-        network: Cut as deep as the backbone can be: its inputs are the features that the head is fitted to.
-        chosen: Of the training that the head is for.
-        task: Images to fit it to.
-        keeping: Where those features are kept.
-    """
-    if chosen.head_start == "random":
-        return None
-    take = Inputs(network, chosen.model_copy(update={"augmentation_strength": 0.0}), keeping).training(
-        task.training_pictures, 1
-    )
-    count = len(task.train)
-    features = np.concatenate([np.asarray(take(each)) for each in batches(np.arange(count), 2 * CHUNK)])
-    weights = class_weights(task.train.labels, network.key.classes, chosen.class_weights)
-    return probe(features.astype(np.float32), task.train.labels, np.array(task.train.groups), weights)
 
 
 def predict(network: Network, images: npt.NDArray[np.uint8], batch_size: int = 128) -> npt.NDArray[np.float32]:

@@ -181,14 +181,12 @@ class Workshop:
         image_size = self.task.train.images.shape[1]
         self.backbone = Backbone(self.model, image_size, study["seed"])
         self._networks: OrderedDict[Any, Any] = OrderedDict()
-        self._heads: dict[str, Any] = {}
 
     def training(self, request: Mapping[str, Any], pieces: int = 1) -> Any:
         """A training at its beginning, on a warm network where there is one."""
         from trainable.training import Training
 
         hyperparameters = Hyperparameters.model_validate({**self._fixed, **request["parameters"]})
-        head = self._first_head(hyperparameters)  # first, because its network shares the weights that training moves
         return Training(
             self.network(hyperparameters),
             hyperparameters,
@@ -198,19 +196,7 @@ class Workshop:
             self._objective,
             keeping=self._keeping,
             pieces=pieces,
-            head=head,
         )
-
-    def _first_head(self, chosen: Hyperparameters) -> Any:
-        """What the head begins as; fitted once for all trials that weigh the classes alike."""
-        from trainable.training import first_head
-
-        if chosen.class_weights not in self._heads and chosen.head_start != "random":
-            self.backbone.restore()
-            deepest = chosen.model_copy(update={"freeze_depth": self.backbone.depth, "head_width": 0})
-            network = self.network(deepest)
-            self._heads[chosen.class_weights] = first_head(network, deepest, self.task, self._keeping)
-        return self._heads[chosen.class_weights] if chosen.head_start != "random" else None
 
     def usage(self) -> dict[str, float]:
         """Memory of this process, what the store holds, and how often it helped since this was last asked."""
