@@ -3,9 +3,12 @@
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from trainable.checkpoint import Checkpoint, Checkpoints
-from trainable.training import EpochResult, Training
+
+if TYPE_CHECKING:
+    from trainable.training import EpochResult, Training
 
 log = logging.getLogger("thawline.trial")
 
@@ -30,7 +33,7 @@ class Saving:
     keeps_best: bool = False
     _held: Checkpoint | None = field(default=None, init=False)
 
-    def after(self, training: Training, result: EpochResult) -> None:
+    def after(self, training: "Training", result: "EpochResult") -> None:
         """Write what is due after this epoch, before anybody hears of it."""
         if self.keeps_best and training.best_epoch == result.epoch:
             self._held = training.checkpoint()
@@ -42,7 +45,7 @@ class Saving:
         if due or result.last:
             self._held = None
 
-    def _write(self, checkpoint: Checkpoint, training: Training) -> None:
+    def _write(self, checkpoint: Checkpoint, training: "Training") -> None:
         try:
             self.checkpoints.save(checkpoint, training.best_epoch if self.keeps_best else None)
         except OSError as error:  # a lost checkpoint costs epochs done again, a failed trial costs the result

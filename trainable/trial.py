@@ -25,6 +25,7 @@ from trainable.children import adopt_orphans, end_children
 from trainable.devices import apply_devices, plan_devices, visible_gpus
 from trainable.errors import TrialError
 from trainable.hyperparameters import Hyperparameters
+from trainable.saving import Saving
 from trainable.settings import ModelSettings
 
 MESSAGE = "thawline"  # holds a list of one message, because Tune flattens dictionaries
@@ -265,9 +266,7 @@ def _failure(reason: str, infeasible: bool = False) -> dict[str, Any]:
     return {"kind": "failed", "reason": reason[:2000], "infeasible": infeasible}
 
 
-def _saving(study: Mapping[str, Any], checkpoints: Checkpoints) -> Any:
-    from trainable.saving import Saving
-
+def _saving(study: Mapping[str, Any], checkpoints: Checkpoints) -> Saving:
     return Saving(
         checkpoints, study.get("checkpoint_every", 1), study.get("pauses", ()), study.get("keeps_best", False)
     )

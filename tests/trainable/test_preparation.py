@@ -126,6 +126,8 @@ def test_depth_batch_size_and_weights_are_complained_of_together_and_nothing_is_
     assert depth == "freeze_depth: must be at most 5 for resnet50 counted by stage, but got 6"
     assert batch.startswith("batch_size: must be at most the ")
     assert batch.endswith("training images, but got 64")
+    [divided] = problems_of(data, ModelSettings(weights="random"), largest(epochs_per_pass=8, batch_size=8), run, 1)
+    assert divided.endswith("training images of an epoch, but got 8")
     assert weights.startswith("model.weights_sha256: ")
     assert weights.endswith(f"must have the sha256 {'0' * 64}, but has {came}")
     assert list(run.iterdir()) == []

@@ -263,6 +263,53 @@ def test_every_epoch_takes_every_image_once_in_an_order_of_its_own(new_training,
     assert first != second
 
 
+def test_the_epochs_of_a_pass_share_out_its_images_and_its_view(new_training, parts, monkeypatch):
+    from trainable.inputs import Inputs
+    from trainable.network import Network
+
+    step, training, taken, passes = Network.step, Inputs.training, [], []
+
+    def recorded(network, inputs, *others):
+        taken.append(np.asarray(inputs)[:, 0].tolist())
+        return step(network, inputs, *others)
+
+    def counted(inputs, pictures, number):
+        passes.append(number)
+        return training(inputs, pictures, number)
+
+    monkeypatch.setattr(Network, "step", recorded)
+    monkeypatch.setattr(Inputs, "training", counted)
+    chosen = settings(batch_size=64, augmentation_strength=0, epochs_per_pass=3)
+    results = run(new_training(chosen, epochs=6))
+    first, second = (sorted(value for part in taken[start : start + 3] for value in part) for start in (0, 3))
+    assert [len(each) for each in taken[:3]] == [7, 7, 7]
+    assert len(set(first)) == len(parts[0]) == 21
+    assert second == pytest.approx(first)
+    assert sorted(taken[3]) != pytest.approx(sorted(taken[0]))
+    assert passes == [1, 1, 1, 2, 2, 2]
+    assert all(math.isfinite(result.metrics["loss"]) for result in results)
+
+
+def test_patience_is_counted_in_passes(new_training):
+    chosen = settings(early_stopping_patience=1, learning_rate=1e-9, augmentation_strength=0, epochs_per_pass=2)
+    assert len(run(new_training(chosen, epochs=9, objective=("val_auc", "maximize")))) == 4
+    chosen = settings(plateau_patience=1, plateau_factor=0.5, learning_rate=1e-9, epochs_per_pass=2)
+    rates = [result.metrics["learning_rate"] for result in run(new_training(chosen, epochs=6))]
+    assert rates == pytest.approx([1e-9, 1e-9, 1e-9, 1e-9, 5e-10, 5e-10])
+
+
+def test_a_training_resumed_within_a_pass_equals_the_uninterrupted_one(new_training):
+    chosen = settings(epochs_per_pass=3, dropout=0.1)
+    whole = [result.metrics for result in run(new_training(chosen, epochs=5))]
+    first = new_training(chosen, epochs=5)
+    first.run_epoch()
+    first.run_epoch()
+    left = first.checkpoint()
+    resumed = new_training(chosen, epochs=5)
+    resumed.restore(left)
+    assert [result.metrics for result in run(resumed)] == whole[2:]
+
+
 def test_every_epoch_drops_other_features(new_training):
     chosen = settings(augmentation_strength=0, learning_rate=1e-12, batch_size=64, dropout=0.5)
     assert len({round(result.metrics["loss"], 4) for result in run(new_training(chosen))}) == 3

@@ -1,0 +1,70 @@
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from trainable.checkpoint import Checkpoint, Checkpoints
+from trainable.saving import Saving
+
+
+@dataclass
+class Result:
+    epoch: int
+    last: bool
+
+
+class Losses:
+    """A training that has these losses, one an epoch."""
+
+    def __init__(self, losses):
+        self._losses, self.epoch = losses, 0
+
+    @property
+    def best_epoch(self):
+        seen = self._losses[: self.epoch]
+        return 1 + seen.index(min(seen))
+
+    def checkpoint(self):
+        return Checkpoint(self.epoch, {"epoch": np.array(self.epoch)}, {})
+
+    def next(self):
+        self.epoch += 1
+        return Result(self.epoch, last=self.epoch == len(self._losses))
+
+
+def saved(folder):
+    return sorted(int(path.name) for path in folder.iterdir()) if folder.is_dir() else []
+
+
+@pytest.mark.parametrize(
+    ("losses", "keeps_best", "every", "pauses", "after_each_epoch"),
+    [
+        ([3, 2, 1], False, 1, (), [[1], [1, 2], [1, 2]]),
+        ([3, 2, 1], True, 1, (), [[1], [1, 2], [2, 3]]),
+        ([3, 1, 2, 2, 2], True, 1, (), [[1], [1, 2], [2, 3], [2, 3, 4], [2, 3, 4]]),
+        ([6, 5, 4, 3, 2], False, 3, (), [[], [], [3], [3], [3]]),
+        ([6, 5, 4, 3, 2], False, 3, (1, 2), [[1], [1, 2], [2, 3], [2, 3], [2, 3]]),
+        ([6, 5, 7, 3, 8], True, 3, (1,), [[1], [1], [2, 3], [2, 3], [3, 4]]),
+        ([1, 5, 7, 8, 9], True, 2, (), [[], [1, 2], [1, 2], [1, 2, 4], [1, 2, 4]]),
+    ],
+)
+def test_what_is_due_and_the_best_epoch_are_on_disk(tmp_path, losses, keeps_best, every, pauses, after_each_epoch):
+    training = Losses(losses)
+    saving = Saving(Checkpoints(tmp_path / "it", "owner"), every, pauses, keeps_best)
+    found = []
+    for _ in losses:
+        saving.after(training, training.next())
+        found.append(saved(tmp_path / "it"))
+    assert found == after_each_epoch
+
+
+def test_the_state_that_was_held_is_that_of_the_best_epoch(tmp_path):
+    training = Losses([5, 1, 2, 3])
+    checkpoints = Checkpoints(tmp_path, "owner")
+    saving = Saving(checkpoints, every=10, keeps_best=True)
+    for _ in range(4):
+        saving.after(training, training.next())
+    assert saved(tmp_path) == [2]
+    assert checkpoints.load().arrays["epoch"] == 2
+    assert json.loads((tmp_path / "000002" / "manifest.json").read_text())["owner"] == "owner"
