@@ -30,7 +30,7 @@ from trainable.settings import ModelSettings
 
 MESSAGE = "thawline"  # holds a list of one message, because Tune flattens dictionaries
 TRIALS_PER_WORKER = 500  # then a fresh process takes over, whatever leaks
-WARM_NETWORKS = 8  # kept per worker; each has graphs, and Adam's moments: 189 MB at ResNet50's depth 0
+WARM_NETWORKS = 0.25  # of a worker's share of memory: optimizers' moments, 189 MB at ResNet50's depth 0, and graphs
 
 log = logging.getLogger("thawline.trial")
 
@@ -182,6 +182,7 @@ class Workshop:
         image_size = self.task.train.images.shape[1]
         self.backbone = Backbone(self.model, image_size, study["seed"])
         self._networks: OrderedDict[Any, Any] = OrderedDict()
+        self._memory = WARM_NETWORKS * fair_share(study["cpus"])
 
     def training(self, request: Mapping[str, Any], pieces: int = 1) -> Any:
         """A training at its beginning, on a warm network where there is one."""
@@ -211,15 +212,15 @@ class Workshop:
         }
 
     def network(self, hyperparameters: Hyperparameters) -> Any:
-        """The network for these hyperparameters; the least recently used goes when there are too many."""
+        """The network for these hyperparameters; the least recently used go when they take too much memory together."""
         from trainable.network import Network, NetworkKey
 
         key = NetworkKey.of(hyperparameters, self.model, self.task.train.images.shape[-1], len(self.task.train.classes))
         if key not in self._networks:
             self._networks[key] = Network(self.backbone, key)
-            if len(self._networks) > WARM_NETWORKS:
-                self._networks.popitem(last=False)
         self._networks.move_to_end(key)
+        while len(self._networks) > 1 and sum(each.bytes for each in self._networks.values()) > self._memory:
+            self._networks.popitem(last=False)
         return self._networks[key]
 
 

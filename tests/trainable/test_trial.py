@@ -168,6 +168,28 @@ def test_where_the_best_is_to_be_kept_the_last_epoch_is_checkpointed_when_it_is_
         assert [row["val_loss"] for row in checkpoint.values["history"]] == losses[: checkpoint.epoch]
 
 
+def test_networks_stay_warm_within_their_share_of_memory_and_the_least_recently_used_goes(
+    worker, tmp_path, monkeypatch
+):
+    worker.run(request((0, 0), epochs=1), tmp_path)
+    workshop = worker._trainable._workshop
+
+    def depths():
+        return [key.depth for key in workshop._networks]
+
+    worker.run(request((1, 0), epochs=1, freeze_depth=TOP_BLOCK), tmp_path)
+    assert depths()[-2:] == [HEAD_ONLY, TOP_BLOCK]
+    worker.run(request((2, 0), epochs=1), tmp_path)
+    assert depths()[-2:] == [TOP_BLOCK, HEAD_ONLY]
+    monkeypatch.setattr(workshop, "_memory", sum(each.bytes for each in workshop._networks.values()) - 1)
+    before = depths()
+    worker.run(request((3, 0), epochs=1), tmp_path)
+    assert depths() == before[1:]
+    monkeypatch.setattr(workshop, "_memory", 0)
+    worker.run(request((4, 0), epochs=1), tmp_path)
+    assert depths() == [HEAD_ONLY]
+
+
 def test_f31_a_trial_whose_checkpoints_are_gone_begins_anew_and_says_so(worker, tmp_path):
     whole = metrics(worker.run(request(epochs=3), tmp_path / "whole"))
     worker.begin(request(epochs=3), tmp_path)
