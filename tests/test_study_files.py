@@ -38,7 +38,7 @@ def starter():
 
 
 def test_all_that_is_promised_is_shipped():
-    assert set(SHIPPED) == {"ct_resnet50", "quickstart", "seed_paper", "starter"}
+    assert set(SHIPPED) == {"ct_resnet50", "ct_resnet50_fast", "quickstart", "seed_paper", "starter"}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -95,6 +95,13 @@ def test_init_writes_the_starter_and_the_schema_beside_it(tmp_path, monkeypatch,
 
 def test_the_real_study_searches_the_four_hyperparameters():
     assert set(load("ct_resnet50").space) == {"learning_rate", "batch_size", "augmentation_strength", "freeze_depth"}
+
+
+def test_the_fast_study_searches_the_same_space_in_as_many_passes():
+    fast, whole = load("ct_resnet50_fast"), load("ct_resnet50")
+    assert fast.space == whole.space
+    assert fast.budget.epochs == whole.budget.epochs * fast.training.epochs_per_pass
+    assert (fast.budget.trials, fast.final) == (whole.budget.trials, whole.final)
 
 
 def test_the_published_protocol_is_kept():

@@ -164,20 +164,20 @@ def thawline(task: Task, seed: int, runs: Runs | None) -> None:
         from replay import replay
 
         return replay(task, runs)
-    described = json.loads((task.folder / "task.json").read_text())
+    described = json.loads((task.folder / "task.json").read_text())["study"]
+    study = Path(__file__).parents[2] / "configs" / "ct_resnet50_fast.yaml"
     with tempfile.TemporaryDirectory() as folder:
-        document = {
-            **described["study"],
-            "name": "it",
-            "storage": folder,
-            "seed": seed,
-            "budget": {"trials": TRIALS, "epochs": EPOCHS},
-            "pruner": {"name": "successive_halving", "min_epochs": 1, "reduction_factor": REDUCTION},
-        }
-        changed = [word for each in os.environ.get("PEERS_SETTINGS", "").split() for word in ("--set", each)]
-        path = Path(folder) / "study.yaml"
-        path.write_text(json.dumps(document))  # JSON is YAML
-        subprocess.run([sys.executable, "-m", "search.cli", "search", str(path), "--quiet", *changed], check=True)
+        settings = [
+            f"storage={folder}",
+            f"seed={seed}",
+            f"data.path={described['data']['path']}",
+            f"data.groups={described['data']['groups']}",
+            f"model.weights={task.weights}",
+            *os.environ.get("PEERS_SETTINGS", "").split(),
+        ]
+        changed = [word for each in settings for word in ("--set", each)]
+        command = [sys.executable, "-m", "search.cli", "search", str(study), "--name", "it", "--quiet", *changed]
+        subprocess.run(command, check=True)
         note_ledger(Path(folder) / "it")
     return None
 

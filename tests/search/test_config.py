@@ -302,7 +302,7 @@ def test_typing_a_configuration_tells_all_that_the_trainable_cannot_take():
     ]
 
 
-@pytest.mark.parametrize("name", ["quickstart", "ct_resnet50", "seed_paper", "starter"])
+@pytest.mark.parametrize("name", ["quickstart", "ct_resnet50", "ct_resnet50_fast", "seed_paper", "starter"])
 def test_every_shipped_study_is_one_that_images_can_be_tuned_with(name):
     config = StudyConfig.load(shipped_study(name), sections=ImageTrainable.sections)
     again = StudyConfig.of(ImageTrainable.sections).parse(yaml.safe_load(to_yaml(config.dump())))
