@@ -172,6 +172,7 @@ def thawline(task: Task, seed: int, runs: Runs | None) -> None:
             f"seed={seed}",
             f"data.path={described['data']['path']}",
             f"data.groups={described['data']['groups']}",
+            f"data.split_file={task.folder / 'split.csv'}",  # a seed must not change the images
             f"model.weights={task.weights}",
             *os.environ.get("PEERS_SETTINGS", "").split(),
         ]
