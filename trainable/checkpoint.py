@@ -10,7 +10,7 @@ import json
 import logging
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,12 +45,13 @@ class Checkpoints:
     folder: Path
     owner: str
 
-    def save(self, checkpoint: Checkpoint, best_epoch: int | None = None) -> int:
-        """Write a checkpoint and remove all but the `NEWEST` newest and the best.
+    def save(self, checkpoint: Checkpoint, kept: Collection[int] = (), durable: bool = True) -> int:
+        """Write a checkpoint and remove all but the `NEWEST` newest and some others.
 
         Args:
             checkpoint: What to write.
-            best_epoch: Of all epochs so far; None: nobody will want it.
+            kept: Epochs whose checkpoints stay as well.
+            durable: Whether it must survive a power cut; a killed process never costs it.
 
         Returns:
             Bytes written.
@@ -59,7 +60,7 @@ class Checkpoints:
             OSError: when it could not be written; earlier checkpoints are untouched.
         """
         remove_unfinished(self.folder)
-        with whole_folder(self.folder / f"{checkpoint.epoch:06d}") as temporary:
+        with whole_folder(self.folder / f"{checkpoint.epoch:06d}", durable) as temporary:
             with (temporary / "arrays.npz").open("wb") as stream:
                 named: Any = {name.replace("/", "|"): array for name, array in checkpoint.arrays.items()}
                 np.savez(stream, **named)
@@ -68,7 +69,7 @@ class Checkpoints:
             manifest = {"owner": self.owner, "files": files}
             (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         for path in self._finished()[:-NEWEST]:
-            if int(path.name) != best_epoch:
+            if int(path.name) not in kept:
                 shutil.rmtree(path, ignore_errors=True)
         return sum(entry["bytes"] for entry in files.values())
 

@@ -1,4 +1,4 @@
-"""When a training's state is written: where it may have to go on from, and no more often than asked."""
+"""When a training's state is written, and how surely: where it may have to go on from, and no more often than asked."""
 
 import logging
 from collections.abc import Collection
@@ -10,6 +10,8 @@ from trainable.checkpoint import Checkpoint, Checkpoints
 if TYPE_CHECKING:
     from trainable.training import EpochResult, Training
 
+FLUSH_SECONDS = 60.0  # of training that a power cut may cost a trial
+
 log = logging.getLogger("thawline.trial")
 
 
@@ -17,9 +19,9 @@ log = logging.getLogger("thawline.trial")
 class Saving:
     """Writes checkpoints of one training.
 
-    Writing ResNet50 with Adam's moments is 283 MB at depth 0, and an epoch may be a third of a small set of images. So
-    the best epoch's state, which is wanted only of a trial that completes, is held in memory until one is written
-    anyway; a trial that is cut off before does that epoch again.
+    ResNet50 with Adam's moments is 283 MB at depth 0, and an epoch may take seconds. So the best epoch's state, which
+    is wanted only of a trial that completes, is held in memory until one is written anyway; a trial that is cut off
+    before does that epoch again. The disk is waited for once in `FLUSH_SECONDS` of training, and for the last one.
 
     Attributes:
         every: Epochs between checkpoints.
@@ -32,21 +34,30 @@ class Saving:
     pauses: Collection[int] = ()
     keeps_best: bool = False
     _held: Checkpoint | None = field(default=None, init=False)
+    _flushed: int | None = field(default=None, init=False)
+    _unflushed_seconds: float = field(default=0.0, init=False)
 
     def after(self, training: "Training", result: "EpochResult") -> None:
         """Write what is due after this epoch, before anybody hears of it."""
+        self._unflushed_seconds += result.seconds.get("train", 0.0) + result.seconds.get("validation", 0.0)
         if self.keeps_best and training.best_epoch == result.epoch:
             self._held = training.checkpoint()
         due = result.epoch % self.every == 0 or result.epoch in self.pauses
         if (due or result.last) and self._held:
-            self._write(self._held, training)
+            self._write(self._held, training, durable=result.last)
         if due and not result.last and not (self._held and self._held.epoch == result.epoch):
-            self._write(training.checkpoint(), training)
+            self._write(training.checkpoint(), training, durable=False)
         if due or result.last:
             self._held = None
 
-    def _write(self, checkpoint: Checkpoint, training: "Training") -> None:
+    def _write(self, checkpoint: Checkpoint, training: "Training", *, durable: bool) -> None:
+        durable = durable or self._unflushed_seconds >= FLUSH_SECONDS
+        wanted = (training.best_epoch if self.keeps_best else None, self._flushed)
+        kept = [epoch for epoch in wanted if epoch is not None]
         try:
-            self.checkpoints.save(checkpoint, training.best_epoch if self.keeps_best else None)
+            self.checkpoints.save(checkpoint, kept, durable)
         except OSError as error:  # a lost checkpoint costs epochs done again, a failed trial costs the result
             log.warning("no checkpoint after epoch %d: %s", checkpoint.epoch, error)
+            return
+        if durable:
+            self._flushed, self._unflushed_seconds = checkpoint.epoch, 0.0

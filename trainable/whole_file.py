@@ -44,7 +44,7 @@ def whole_file(path: Path, durable: bool = True) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: Path, durable: bool = True) -> Iterator[Path]:
     """Like `whole_file`, for a folder of files. An earlier folder of that name goes just before the new one takes it,
     because a folder cannot be replaced in one step.
     """
@@ -53,11 +53,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         temporary.mkdir()
         yield temporary
-        for each in (*sorted(temporary.iterdir()), temporary):
+        for each in (*sorted(temporary.iterdir()), temporary) if durable else ():
             flush_to_disk(each)
         shutil.rmtree(path, ignore_errors=True)
         os.rename(temporary, path)  # noqa: PTH104 - as os.replace above
-        flush_to_disk(path.parent)
+        if durable:
+            flush_to_disk(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -59,7 +59,7 @@ def test_where_nothing_was_saved_nothing_is_found(tmp_path):
 def test_the_two_newest_and_the_best_are_kept_and_the_newest_is_found(tmp_path, best, kept):
     checkpoints = Checkpoints(tmp_path, "it")
     for epoch in (1, 2, 9, 10):
-        checkpoints.save(checkpoint(epoch), best.get(epoch))
+        checkpoints.save(checkpoint(epoch), [best[epoch]] if epoch in best else ())
         assert_same(checkpoints.load(), checkpoint(epoch))
     assert names(tmp_path) == kept
 

@@ -12,13 +12,14 @@ from trainable.saving import Saving
 class Result:
     epoch: int
     last: bool
+    seconds: dict
 
 
 class Losses:
     """A training that has these losses, one an epoch."""
 
-    def __init__(self, losses):
-        self._losses, self.epoch = losses, 0
+    def __init__(self, losses, seconds=1.0):
+        self._losses, self._seconds, self.epoch = losses, seconds, 0
 
     @property
     def best_epoch(self):
@@ -30,7 +31,7 @@ class Losses:
 
     def next(self):
         self.epoch += 1
-        return Result(self.epoch, last=self.epoch == len(self._losses))
+        return Result(self.epoch, self.epoch == len(self._losses), {"train": self._seconds, "checkpoint": 99.0})
 
 
 def saved(folder):
@@ -68,3 +69,41 @@ def test_the_state_that_was_held_is_that_of_the_best_epoch(tmp_path):
     assert saved(tmp_path) == [2]
     assert checkpoints.load().arrays["epoch"] == 2
     assert json.loads((tmp_path / "000002" / "manifest.json").read_text())["owner"] == "owner"
+
+
+def test_the_disk_is_waited_for_once_a_minute_of_training_and_what_it_has_stays(tmp_path, monkeypatch):
+    flushed = []
+    save = Checkpoints.save
+
+    def recorded(checkpoints, checkpoint, kept, durable):
+        flushed.append((checkpoint.epoch, durable))
+        return save(checkpoints, checkpoint, kept, durable)
+
+    monkeypatch.setattr(Checkpoints, "save", recorded)
+    training = Losses([9, 8, 7, 6, 5, 4, 3], seconds=25.0)
+    saving = Saving(Checkpoints(tmp_path, "owner"), keeps_best=True)
+    for _ in range(6):
+        saving.after(training, training.next())
+    assert flushed == [(1, False), (2, False), (3, True), (4, False), (5, False), (6, True)]
+    saving.after(training, training.next())
+    assert flushed[-1] == (7, True)
+    assert saved(tmp_path) == [6, 7]
+
+
+def test_a_checkpoint_that_the_disk_has_stays_until_the_disk_has_a_newer_one(tmp_path):
+    training = Losses([9, 8, 7, 6, 5, 4, 3, 2], seconds=25.0)
+    saving = Saving(Checkpoints(tmp_path, "owner"))
+    found = []
+    for _ in range(7):
+        saving.after(training, training.next())
+        found.append(saved(tmp_path))
+    assert found == [[1], [1, 2], [2, 3], [3, 4], [3, 4, 5], [3, 5, 6], [6, 7]]
+
+
+def test_a_checkpoint_that_could_not_be_written_is_no_error_and_not_taken_for_flushed(tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    training = Losses([2, 1], seconds=99.0)
+    saving = Saving(Checkpoints(tmp_path / "file", "owner"))
+    saving.after(training, training.next())
+    assert "no checkpoint after epoch 1" in caplog.text
+    assert saving._flushed is None
