@@ -94,8 +94,8 @@ class Budget(Section):
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 9
     """Epochs one trial may get."""
     checkpoint_every: Annotated[int, Field(ge=1)] = 1
-    """Epochs between checkpoints of a running trial, which cost time, as epochs done again after a loss do. After an
-    epoch where a trial may have to wait there is always one."""
+    """Epochs between checkpoints of a running trial, which cost time, as epochs done again after a loss do. A trial
+    that waits has one of its last epoch."""
     wall_seconds: Annotated[float, Field(gt=0)] | None = None
     """Time the search may take, in seconds; time in which no driver ran is not counted."""
     consecutive_failures: Annotated[int, Field(ge=1)] = 8

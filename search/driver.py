@@ -217,6 +217,7 @@ class Session:
                 raise
         if source.stopped:
             raise StudyStopped(source.stopped)
+        Retention(self.paths, self.config, self.history)  # a worker may have saved what was pruned meanwhile
         shutil.rmtree(self.paths.scratch, ignore_errors=True)
 
     def _note_cluster(self, nodes: Sequence[Mapping[str, float]], concurrency: int) -> None:

@@ -25,7 +25,7 @@ class Saving:
 
     Attributes:
         every: Epochs between checkpoints.
-        pauses: Epochs after which the trial may have to wait; there is always one.
+        pauses: Epochs after which the trial may have to wait and must then find one.
         keeps_best: A checkpoint of the best epoch is wanted at the end, and none of the last one unless it is the best.
     """
 
@@ -35,6 +35,7 @@ class Saving:
     keeps_best: bool = False
     _held: Checkpoint | None = field(default=None, init=False)
     _flushed: int | None = field(default=None, init=False)
+    _written: int | None = field(default=None, init=False)
     _unflushed_seconds: float = field(default=0.0, init=False)
 
     def after(self, training: "Training", result: "EpochResult") -> None:
@@ -50,10 +51,19 @@ class Saving:
         if due or result.last:
             self._held = None
 
+    def pause(self, training: "Training") -> None:
+        """Write the state of a trial that waits from now on, if it is not there yet."""
+        if self._written != training.epoch:
+            if self._held and self._held.epoch != training.epoch:
+                self._write(self._held, training, durable=False)
+            self._write(training.checkpoint(), training, durable=False)
+        self._held = None
+
     def _write(self, checkpoint: Checkpoint, training: "Training", *, durable: bool) -> None:
         durable = durable or self._unflushed_seconds >= FLUSH_SECONDS
         wanted = (training.best_epoch if self.keeps_best else None, self._flushed)
         kept = [epoch for epoch in wanted if epoch is not None]
+        self._written = checkpoint.epoch
         try:
             self.checkpoints.save(checkpoint, kept, durable)
         except OSError as error:  # a lost checkpoint costs epochs done again, a failed trial costs the result

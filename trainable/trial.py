@@ -13,7 +13,7 @@ import socket
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,11 +41,13 @@ class ImageTrial(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         self._workshop: Workshop | None = None
         self._wear = Wear()
+        self._at_work: tuple[list[int], Saving, Any] | None = None  # the trial's key, and its training
         adopt_orphans()
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         end_children()
+        self._leave(new_config.get("waiting", ()))
         reason = self._wear.reason(resident_bytes(), fair_share(new_config["study"]["cpus"]))
         if reason:
             log.info("this worker ends, so that a fresh one takes over: %s", reason)
@@ -65,6 +67,13 @@ class ImageTrial(tune.Trainable):
             log.error("trial failed\n%s", traceback.format_exc())
             return {MESSAGE: [_failure(f"{type(error).__name__}: {error}")]}
 
+    def _leave(self, waiting: Collection[list[int]]) -> None:
+        """Save the last trial if it is one of those that wait for promotion."""
+        if self._at_work and list(self._at_work[0]) in waiting:
+            _, saving, training = self._at_work
+            saving.pause(training)
+        self._at_work = None
+
     def _begin(self, config: dict[str, Any]) -> None:
         self._messages = self._run(config["study"], config["trial"])
 
@@ -82,6 +91,7 @@ class ImageTrial(tune.Trainable):
         checkpoints = Checkpoints(folder / "checkpoint", owner(study, request))
         training = self._training(self._workshop, request, checkpoints)
         saving = _saving(study, checkpoints)
+        self._at_work = (request["key"], saving, training)
         for row in training.history[request["epochs_reported"] :]:
             metrics = {name: value for name, value in row.items() if name != "epoch"}
             yield _epoch(row["epoch"], metrics, {}, {}, last=row["epoch"] >= request["epochs"])
@@ -101,6 +111,7 @@ class ImageTrial(tune.Trainable):
                 log.warning("out of memory in epoch %d: batches are now computed in halves", training.epoch + 1)
                 training = self._training(self._workshop, request, checkpoints, pieces=2)
                 saving = _saving(study, checkpoints)
+                self._at_work = (request["key"], saving, training)
                 continue
             saved = time.perf_counter()
             saving.after(training, result)
@@ -268,9 +279,10 @@ def _failure(reason: str, infeasible: bool = False) -> dict[str, Any]:
 
 
 def _saving(study: Mapping[str, Any], checkpoints: Checkpoints) -> Saving:
-    return Saving(
-        checkpoints, study.get("checkpoint_every", 1), study.get("pauses", ()), study.get("keeps_best", False)
-    )
+    # Most trials are pruned at the first rung, so one that waits there is saved when its worker leaves it. Not where a
+    # checkpoint must be brought home to the run folder, which is done with an epoch.
+    pauses = study.get("pauses", ())[0 if "home" in study else 1 :]
+    return Saving(checkpoints, study.get("checkpoint_every", 1), pauses, study.get("keeps_best", False))
 
 
 def _short(values: Mapping[str, float]) -> str:

@@ -107,3 +107,19 @@ def test_a_checkpoint_that_could_not_be_written_is_no_error_and_not_taken_for_fl
     saving.after(training, training.next())
     assert "no checkpoint after epoch 1" in caplog.text
     assert saving._flushed is None
+
+
+def test_a_trial_that_waits_is_saved_unless_it_was_already(tmp_path):
+    training = Losses([3, 2, 5, 1])
+    saving = Saving(Checkpoints(tmp_path / "late", "owner"), every=9, keeps_best=True)
+    for _ in range(3):
+        saving.after(training, training.next())
+    assert saved(tmp_path / "late") == []
+    saving.pause(training)
+    assert saved(tmp_path / "late") == [2, 3]
+    training = Losses([3, 2])
+    saving = Saving(Checkpoints(tmp_path / "due", "owner"), pauses=(1,))
+    saving.after(training, training.next())
+    before = (tmp_path / "due" / "000001").stat().st_ino
+    saving.pause(training)
+    assert (tmp_path / "due" / "000001").stat().st_ino == before

@@ -61,10 +61,11 @@ class Worker:
         self.study = study
         self._trainable = None
 
-    def begin(self, asked, trials):
+    def begin(self, asked, trials, waiting=()):
         from trainable.trial import ImageTrial
 
-        config = pickle.loads(pickle.dumps({"study": {**self.study, "trials": trials}, "trial": asked}))
+        told = {"study": {**self.study, "trials": trials}, "trial": asked, "waiting": list(waiting)}
+        config = pickle.loads(pickle.dumps(told))
         if self._trainable is None:
             self._trainable = object.__new__(ImageTrial)  # its own __init__ would write to the user's home
             self._trainable.setup(config)
@@ -166,6 +167,22 @@ def test_where_the_best_is_to_be_kept_the_last_epoch_is_checkpointed_when_it_is_
         assert saved(tmp_path / str(number)) == sorted({best, 1, 2} if best < 3 else {2, 3})
         checkpoint = Checkpoints(tmp_path / str(number) / "checkpoint", owner(study, asked)).load()
         assert [row["val_loss"] for row in checkpoint.values["history"]] == losses[: checkpoint.epoch]
+
+
+def test_a_trial_that_waits_at_its_first_rung_is_saved_when_its_worker_takes_another(study, worker, tmp_path):
+    pausing = Worker({**study, "pauses": [1, 2], "checkpoint_every": 9})
+    pausing._trainable = worker._trainable
+    whole = metrics(worker.run(request((0, 0), epochs=3), tmp_path / "whole"))
+    for number, waits in ((0, True), (1, False)):
+        pausing.begin(request((number, 0), epochs=3), tmp_path)
+        assert [pausing.step()["kind"] for _ in range(2)] == ["started", "epoch"]
+        assert not (tmp_path / str(number) / "checkpoint").exists()
+        pausing.begin(request((9, 0), epochs=3), tmp_path, [[7, 0], [0, 0]] if waits else [[7, 0]])
+        assert (tmp_path / str(number) / "checkpoint").exists() == waits
+    pausing.begin(request((0, 0), epochs=3, epochs_reported=1), tmp_path)
+    assert [pausing.step()["kind"] for _ in range(2)] == ["started", "epoch"]
+    assert saved(tmp_path / "0") == [1, 2]  # at the second rung before it is told
+    assert metrics([pausing.step()]) == whole[2:]
 
 
 def test_networks_stay_warm_within_their_share_of_memory_and_the_least_recently_used_goes(
