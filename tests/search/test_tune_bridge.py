@@ -2,6 +2,7 @@ import os
 import pickle
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -62,7 +63,21 @@ def test_a_request_becomes_plain_values_beside_what_all_trials_share():
     assert courier.next("ray") == {
         "study": {"folder": "x"},
         "trial": {"key": [3, 1], "parameters": {"x": 0.5}, "seed": 7, "epochs": 9, "epochs_reported": 2},
+        "waiting": [],
     }
+
+
+def test_a_worker_is_told_which_trials_wait_so_that_it_can_save_the_one_it_leaves():
+    source = Script(request(0), request(1), request(2))
+    source.report = lambda key, report: "pause"
+    trials = {TrialKey(number): SimpleNamespace(paused=number == 0) for number in range(3)}
+    source.ledger = SimpleNamespace(history=SimpleNamespace(trials=trials))
+    courier = tune_bridge._Courier(source, {}, 3)
+    epoch = {"kind": "epoch", "epoch": 1, "metrics": {}, "seconds": {}, "last": False}
+    for name in "ab":
+        courier.next(name)
+        courier.deliver(name, epoch)
+    assert courier.next("c")["waiting"] == [[0, 0]]  # the other was pruned meanwhile
 
 
 def test_no_more_is_asked_than_run_at_once_and_an_end_is_called_only_when_nothing_runs():
