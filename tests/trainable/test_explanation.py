@@ -139,8 +139,8 @@ def test_a_trained_network_is_hot_where_the_square_is(explanation, networks):
         freeze_depth=11, batch_size=16, learning_rate=1e-3, augmentation_strength=0.0, plateau_patience=0
     )
     network = networks.warm(hyperparameters)
-    training = Training(network, hyperparameters, Task(data, None, 1, 1), 1, 6)
-    for _ in range(6):
+    training = Training(network, hyperparameters, Task(data, None, 1, 1), 1, 8)
+    for _ in range(8):
         training.run_epoch()
 
     classifier = Classifier(network.whole_model(), DESCRIPTION)
