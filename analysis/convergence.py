@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,10 +67,8 @@ def _held(trial: TrialRecord, objective: Objective) -> list[tuple[float, float, 
     if trial.started_at is None:
         return []
     begins = [start for start, _ in trial.stints(0.0)]  # waits at rungs hold no worker
-    before = [trial.started_at, *(at for at, _ in marks)]
-    starts = [
-        max(last, *(begin for begin in begins if begin <= at)) for last, (at, _) in zip(before, marks, strict=False)
-    ]
+    moments = pairwise([trial.started_at, *(at for at, _ in marks)])
+    starts = [max(start for start in (last, *begins) if start <= at) for last, at in moments]
     return [(at, at - start, value) for start, (at, value) in zip(starts, marks, strict=True)]
 
 

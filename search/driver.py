@@ -124,8 +124,8 @@ class Session:
                 self.view.say(self.ledger.recovered)
             check_trials_known(self.paths, self.ledger.history, self._accept_loss)
             self._write_study_file()  # after the ledger: where it is, a ledger must be
-            retention = Retention(self.paths, self.config, self.ledger.history)
-            self.ledger.listeners += [self._show, retention.happened]
+            self._retention = Retention(self.paths, self.config, self.ledger.history)
+            self.ledger.listeners += [self._show, self._retention.happened]
             if place:
                 stack.enter_context(copied(self.ledger, self.paths, place, self.view.say))
             self.view.watch(self.config, self.ledger.history)
@@ -217,7 +217,7 @@ class Session:
                 raise
         if source.stopped:
             raise StudyStopped(source.stopped)
-        Retention(self.paths, self.config, self.history)  # a worker may have saved what was pruned meanwhile
+        self._retention.tidy()
         shutil.rmtree(self.paths.scratch, ignore_errors=True)
 
     def _note_cluster(self, nodes: Sequence[Mapping[str, float]], concurrency: int) -> None:

@@ -96,7 +96,6 @@ class Pruned(Event):
     number: int
     reason: str
     repeat: int = 0
-    system_attributes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

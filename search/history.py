@@ -48,7 +48,6 @@ class TrialRecord:
 
     Attributes:
         attempts: Times a worker took it, those left out that follow a promotion.
-        paused: Whether it waits at a rung until it is promoted or pruned.
         promoted: Whether it was paused and its next start continues it.
         left_at: When its worker left it to wait; None while none has, or since one took it up again.
         waits: When it waited at rungs, from and to, before it was taken up again.
@@ -68,7 +67,6 @@ class TrialRecord:
     started_at: float | None = None
     ended_at: float | None = None
     infeasible: bool = False
-    paused: bool = False
     promoted: bool = False
     left_at: float | None = None
     waits: tuple[tuple[float, float], ...] = ()
@@ -81,6 +79,11 @@ class TrialRecord:
     @property
     def ended(self) -> bool:
         return self.status in ("completed", "pruned", "failed")
+
+    @property
+    def paused(self) -> bool:
+        """Whether it waits at a rung until it is promoted or pruned."""
+        return self.left_at is not None and not (self.promoted or self.ended)
 
     def stints(self, now: float) -> list[tuple[float, float]]:
         """When it held a worker, from and to, in order; the last lasts until `now` if nothing ended it."""
@@ -149,7 +152,6 @@ class History:
                     trial,
                     status="running",
                     attempts=trial.attempts + (not trial.promoted),
-                    paused=False,
                     promoted=False,
                     left_at=None,
                     waits=trial.waits if trial.left_at is None else (*trial.waits, (trial.left_at, now)),
@@ -165,21 +167,21 @@ class History:
                     epochs=(*trial.epochs, Epoch(event.epoch, event.metrics, event.seconds, now, event.usage)),
                     reason=event.reason,
                     ended_at=None if status in ("running", "waiting") else now,
-                    paused=event.verdict == "pause",
                     left_at=now if event.verdict == "pause" else None,
                     system_attributes={**trial.system_attributes, **event.system_attributes},
                 )
             case Promoted():
-                self.trials[key] = replace(self.trials[key], paused=False, promoted=True)
-            case Failed() | Pruned():
+                self.trials[key] = replace(self.trials[key], promoted=True)
+            case Pruned():
+                self.trials[key] = replace(self.trials[key], status="pruned", reason=event.reason, ended_at=now)
+            case Failed():
                 trial = self.trials[key]
                 self.trials[key] = replace(
                     trial,
-                    status="failed" if isinstance(event, Failed) else "pruned",
+                    status="failed",
                     reason=event.reason,
                     ended_at=now,
-                    infeasible=isinstance(event, Failed) and event.infeasible,
-                    paused=False,
+                    infeasible=event.infeasible,
                     system_attributes={**trial.system_attributes, **event.system_attributes},
                 )
 

@@ -198,9 +198,13 @@ class Ladder:
         gone, rung.waiting = rung.waiting[first:], rung.waiting[:first]
         return sorted(number for _, number in gone)
 
+    def waiting(self) -> list[int]:
+        """Every trial that waits, by number."""
+        return sorted(number for rung in self._rungs for _, number in rung.waiting)
+
     def clear(self) -> list[int]:
         """Every trial that waits, by number; none does any more."""
-        gone = sorted(number for rung in self._rungs for _, number in rung.waiting)
+        gone = self.waiting()
         for rung in self._rungs:
             rung.waiting = []
         return gone

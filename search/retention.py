@@ -24,6 +24,11 @@ class Retention:
         """Also removes what an earlier session had no time to remove."""
         self._paths, self._objective, self._most = paths, config.objective, config.final.kept_checkpoints
         self._history = history
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove whatever no longer stands for anything, as a worker that was slow to leave its trial may leave it."""
+        history = self._history
         completed = [trial for trial in history.search_trials() if trial.status == "completed"]
         self._kept = self._best_of(completed)
         for trial in history.trials.values():

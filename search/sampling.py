@@ -48,7 +48,6 @@ class Optimizer:
         self._study.add_trials([frozen(record, self._space, config.objective) for record in records])
         self._running = {r.number: optuna.Trial(self._study, r.number) for r in records if not r.ended}
         self._memory = Memory(self._space)
-        self._paused: set[int] = set()
         for record in records:
             if record.paused:
                 self.pause(record.number)
@@ -87,16 +86,14 @@ class Optimizer:
     @property
     def running(self) -> int:
         """Trials that were proposed and have neither ended nor been paused."""
-        return len(self._running) - len(self._paused)
+        return len(self._running.keys() - self._memory.paused)
 
     def pause(self, number: int) -> None:
         """A running trial waits from now on. In Optuna's study it still runs; `Memory` knows better."""
-        self._paused.add(number)
         self._memory.pause(number)
 
     def go_on(self, number: int) -> None:
         """A paused trial runs again."""
-        self._paused.discard(number)
         self._memory.go_on(number)
 
     def forbid(self, number: int) -> dict[str, Any]:
@@ -107,7 +104,6 @@ class Optimizer:
 
     def finish(self, number: int, status: Status, value: float | None, infeasible: bool = False) -> None:
         """Tell how a trial ended; `value` is its best epoch's, needed when it completed."""
-        self._paused.discard(number)
         told = value if status == "completed" else None
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Constraints have been set")  # cmaes has no use for them, and says so

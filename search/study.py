@@ -97,6 +97,11 @@ class TrialSource(ABC):
         """Called once, after the end of a trial is durable."""
 
     @property
+    def waiting(self) -> list[TrialKey]:
+        """Runs that are paused and may be promoted, in order."""
+        return []
+
+    @property
     def resting(self) -> int:
         """Lost runs whose wait is not over. Each keeps its worker's place: what is new would be asked for without its
         result.
@@ -227,6 +232,11 @@ class Study(TrialSource):
         trials = self.ledger.history.search_trials()
         wanted = len(trials) if self._out_of_time() else max(len(trials), self.config.budget.trials)
         return wanted - sum(trial.ended for trial in trials)
+
+    @property
+    def waiting(self) -> list[TrialKey]:
+        """See `TrialSource.waiting`."""
+        return [TrialKey(number) for number in self._ladder.waiting()]
 
     def ask(self) -> Request | None:
         """See `TrialSource.ask`. Trials that are paused are pruned as soon as it is certain that none can go on."""

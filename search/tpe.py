@@ -28,6 +28,7 @@ class Memory:
 
     Attributes:
         joint: The hyperparameters with more than one value.
+        paused: Trials that were paused and have not gone on; pruned ones among them.
     """
 
     def __init__(self, space: Space):
@@ -36,7 +37,7 @@ class Memory:
         self._rows = np.empty((256, len(self.joint)))  # by trial; NaN in those that lack a hyperparameter
         self._seen = 0
         self._running: set[int] = set()
-        self._paused: set[int] = set()
+        self.paused: set[int] = set()
         self._ended: list[int] = []  # completed, pruned and paused ones, in order
         self._ranks: list[tuple[tuple[float, ...], int]] = []  # of the same trials and their numbers, the best first
 
@@ -52,7 +53,7 @@ class Memory:
             self._take_in(trial)
         self._seen = number
         for trial in [trials[number] for number in self._running]:
-            if not trial.state.is_finished() and trial.number not in self._paused:
+            if not trial.state.is_finished() and trial.number not in self.paused:
                 continue
             self._running.remove(trial.number)
             if trial.state != TrialState.FAIL:
@@ -61,11 +62,11 @@ class Memory:
 
     def pause(self, number: int) -> None:
         """Count a trial that runs as a pruned one."""
-        self._paused.add(number)
+        self.paused.add(number)
 
     def go_on(self, number: int) -> None:
         """Count a trial that was paused as one that runs."""
-        self._paused.remove(number)
+        self.paused.remove(number)
         if number in self._ended:
             self._ended.remove(number)
             self._ranks = [each for each in self._ranks if each[1] != number]

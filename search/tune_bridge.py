@@ -95,7 +95,6 @@ class _Courier:
         self.began: set[str] = set()
         self.ending: dict[str, Death] = {}  # workers that were ended from here, and why
         self.spoke: set[str] = set()  # since the last round
-        self.paused: set[TrialKey] = set()
 
     def next(self, ray_trial: str) -> dict[str, Any] | str | None:
         # A request made before a free worker is there would be made without the results that come meanwhile.
@@ -106,9 +105,9 @@ class _Courier:
             # A running trial may yet lose its worker and be asked for again.
             return None if self.keys or self.source.resting else Searcher.FINISHED
         self.keys[ray_trial] = request.key
-        self.paused = {key for key in self.paused if self.source.ledger.history.trials[key].paused}
         # Whoever gets this may have run one of those that wait, and can now save it knowing that it is worth it.
-        return {"study": self.context, "trial": _plain(request), "waiting": [list(key) for key in sorted(self.paused)]}
+        waiting = [list(key) for key in self.source.waiting]
+        return {"study": self.context, "trial": _plain(request), "waiting": waiting}
 
     def deliver(self, ray_trial: str, message: Mapping[str, Any]) -> str:
         key = self.keys[ray_trial]
@@ -123,8 +122,6 @@ class _Courier:
                 usage = message.get("usage", {})
                 report = Report(message["epoch"], message["metrics"], message["seconds"], message["last"], usage)
                 verdict = self.source.report(key, report)
-                if verdict == "pause":
-                    self.paused.add(key)
                 return TrialScheduler.CONTINUE if verdict == "continue" else TrialScheduler.STOP
             case _:
                 self.source.fail(key, message["reason"], message.get("infeasible", False))

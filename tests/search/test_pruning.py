@@ -199,7 +199,7 @@ def test_a_ladder_made_of_recorded_trials_goes_on_like_the_one_they_climbed(dire
             "sampler",
             "waiting",
             0.0,
-            paused=number in paused,
+            left_at=0.0 if number in paused else None,
             epochs=tuple(Epoch(epoch, {"v": value}, {}, 0.0) for epoch, value in enumerate(each, 1)),
         )
         for number, each in values.items()
