@@ -20,8 +20,7 @@ def forward(model: keras.Model) -> Callable[[Any], Any]:
     """The function that a functional model computes while nothing in it but kernels and biases moves.
 
     Args:
-        model: BatchNorms are used with their moving statistics. Layers that are not known here are called as they are,
-            with `training=False`.
+        model: BatchNorms are used with their moving statistics. Layers that are not known here are called as they are.
     """
     folded = _folded_batch_norms(model)
     gone = {id(batch_norm) for batch_norm in folded.values()}

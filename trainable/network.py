@@ -6,6 +6,7 @@ network would.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -119,7 +120,7 @@ class Network:
         moving = sum(int(np.prod(w.shape)) for w in (*self._backbone_weights, *self._head_weights))
         return moving / (self.backbone.parameters + sum(int(np.prod(w.shape)) for w in self._head_weights))
 
-    @property
+    @cached_property
     def bytes(self) -> int:
         """What it holds beside the backbone's weights, which networks share: head, optimizers, graphs."""
         optimizers = (*self._backbone_optimizer.variables, *self._head_optimizer.variables)

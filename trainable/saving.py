@@ -43,23 +43,23 @@ class Saving:
         self._unflushed_seconds += result.seconds.get("train", 0.0) + result.seconds.get("validation", 0.0)
         if self.keeps_best and training.best_epoch == result.epoch:
             self._held = training.checkpoint()
-        due = result.epoch % self.every == 0 or result.epoch in self.pauses
-        if (due or result.last) and self._held:
-            self._write(self._held, training, durable=result.last)
-        if due and not result.last and not (self._held and self._held.epoch == result.epoch):
-            self._write(training.checkpoint(), training, durable=False)
-        if due or result.last:
-            self._held = None
+        if result.last:
+            if self._held:
+                self._write(self._held, training, durable=True)
+        elif result.epoch % self.every == 0 or result.epoch in self.pauses:
+            self.pause(training)
 
     def pause(self, training: "Training") -> None:
-        """Write the state of a trial that waits from now on, if it is not there yet."""
-        if self._written != training.epoch:
-            if self._held and self._held.epoch != training.epoch:
-                self._write(self._held, training, durable=False)
-            self._write(training.checkpoint(), training, durable=False)
-        self._held = None
+        """Write the state that a trial is to go on from, if it is not there yet."""
+        if self._written == training.epoch:
+            return
+        held, self._held = self._held, None
+        if held:
+            self._write(held, training)
+        if not (held and held.epoch == training.epoch):
+            self._write(training.checkpoint(), training)
 
-    def _write(self, checkpoint: Checkpoint, training: "Training", *, durable: bool) -> None:
+    def _write(self, checkpoint: Checkpoint, training: "Training", durable: bool = False) -> None:
         durable = durable or self._unflushed_seconds >= FLUSH_SECONDS
         wanted = (training.best_epoch if self.keeps_best else None, self._flushed)
         kept = [epoch for epoch in wanted if epoch is not None]

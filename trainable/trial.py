@@ -89,9 +89,7 @@ class ImageTrial(tune.Trainable):
             self._workshop = Workshop(study)
         self._wear.trials += 1
         checkpoints = Checkpoints(folder / "checkpoint", owner(study, request))
-        training = self._training(self._workshop, request, checkpoints)
-        saving = _saving(study, checkpoints)
-        self._at_work = (request["key"], saving, training)
+        training, saving = self._taken_up(self._workshop, study, request, checkpoints)
         for row in training.history[request["epochs_reported"] :]:
             metrics = {name: value for name, value in row.items() if name != "epoch"}
             yield _epoch(row["epoch"], metrics, {}, {}, last=row["epoch"] >= request["epochs"])
@@ -109,9 +107,7 @@ class ImageTrial(tune.Trainable):
                         f"but even half of it did not in epoch {training.epoch + 1}"
                     ) from error
                 log.warning("out of memory in epoch %d: batches are now computed in halves", training.epoch + 1)
-                training = self._training(self._workshop, request, checkpoints, pieces=2)
-                saving = _saving(study, checkpoints)
-                self._at_work = (request["key"], saving, training)
+                training, saving = self._taken_up(self._workshop, study, request, checkpoints, pieces=2)
                 continue
             saved = time.perf_counter()
             saving.after(training, result)
@@ -120,10 +116,15 @@ class ImageTrial(tune.Trainable):
             log.info("epoch %d: %s; seconds: %s", result.epoch, _short(result.metrics), _short(seconds))
             yield _epoch(result.epoch, result.metrics, seconds, self._workshop.usage(), result.last)
 
-    def _training(
-        self, workshop: "Workshop", request: Mapping[str, Any], checkpoints: Checkpoints, pieces: int = 1
-    ) -> Any:
-        """The trial's training, continued from its own checkpoint where there is one."""
+    def _taken_up(
+        self,
+        workshop: "Workshop",
+        study: Mapping[str, Any],
+        request: Mapping[str, Any],
+        checkpoints: Checkpoints,
+        pieces: int = 1,
+    ) -> tuple[Any, Saving]:
+        """The trial's training, continued from its own checkpoint where there is one, and when it is to be saved."""
         training = workshop.training(request, pieces)
         checkpoint = checkpoints.load()
         if checkpoint:
@@ -131,7 +132,9 @@ class ImageTrial(tune.Trainable):
             log.info("continuing after epoch %d", checkpoint.epoch)
         elif request["epochs_reported"]:
             log.warning("no checkpoint is left of %d epochs: they are done again", request["epochs_reported"])
-        return training
+        saving = _saving(study, checkpoints)
+        self._at_work = (request["key"], saving, training)
+        return training, saving
 
     def cleanup(self) -> None:
         end_children()
