@@ -122,7 +122,7 @@ def _identity(fingerprint: str, model: ModelSettings, weights: str | None, seed:
 
 
 def _batch_problems(rows: tuple[SplitRow, ...], largest: Mapping[str, Any]) -> list[str]:
-    parts = largest["epochs_per_pass"]
+    parts = largest.get("epochs_per_pass", 1)
     count = sum(row.part == "train" for row in rows) // parts
     if largest["batch_size"] <= count:
         return []
