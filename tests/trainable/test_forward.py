@@ -69,6 +69,38 @@ def test_no_batch_norm_is_left_but_those_that_follow_no_convolution(model):
     assert biases >= len(folded)
 
 
+def test_large_kernels_of_one_pixel_are_products_of_matrices_on_small_maps(model):
+    import tensorflow as tf
+
+    from trainable.forward import forward
+
+    convolutions = sum(type(layer).__name__ == "Conv2D" for layer in model.layers)
+    products = {"resnet50": 19, "mobilenetv2_1.00_32": 2}.get(model.name, 0)  # DenseNet's see no BatchNorm after them
+    graph = tf.function(forward(model)).get_concrete_function(tf.TensorSpec([None, 32, 32, 3])).graph
+    kinds = [operation.type for operation in graph.get_operations()]
+    assert (kinds.count("MatMul"), kinds.count("Conv2D")) == (products, convolutions - products)
+
+
+@pytest.mark.parametrize(
+    ("side", "strides", "kind"), [(8, 1, "MatMul"), (9, 1, "Conv2D"), (15, 2, "MatMul"), (17, 2, "Conv2D")]
+)
+def test_a_product_on_a_small_map_is_the_convolution(side, strides, kind, cpus):
+    import keras
+    import tensorflow as tf
+
+    from trainable.forward import forward
+
+    keras.utils.set_random_seed(3)
+    given = keras.Input((side, side, 512))
+    convolved = keras.layers.Conv2D(512, 1, strides, padding="same")(given)
+    model = keras.Model(given, keras.layers.BatchNormalization()(convolved))
+    pixels = np.random.default_rng(4).normal(size=(2, side, side, 512)).astype(np.float32)
+    ours = tf.function(forward(model))
+    assert_close(ours(pixels), model(pixels, training=False))
+    graph = ours.get_concrete_function(tf.TensorSpec([None, side, side, 512])).graph
+    assert {each.type for each in graph.get_operations()} & {"MatMul", "Conv2D"} == {kind}
+
+
 def test_a_cut_network_folds_what_lies_between_its_cuts(cpus):
     import keras
 
