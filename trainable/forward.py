@@ -69,7 +69,7 @@ def _is_plain_convolution(layer: Any) -> bool:
 
 def _convolution(layer: Any, batch_norm: Any) -> Operation:
     depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-    convolve = _convolve_point if _is_large_point(layer) else tf.nn.depthwise_conv2d if depthwise else tf.nn.conv2d
+    convolve = tf.nn.depthwise_conv2d if depthwise else _convolve
     strides, padding, dtype = (1, *layer.strides, 1), layer.padding.upper(), layer.compute_dtype
 
     def convolved(inputs: Any, **_: Any) -> Any:
@@ -89,21 +89,13 @@ def _convolution(layer: Any, batch_norm: Any) -> Operation:
     return convolved
 
 
-def _is_large_point(layer: Any) -> bool:
-    return (
-        type(layer) is keras.layers.Conv2D
-        and layer.kernel_size == (1, 1)
-        and math.prod(layer.kernel.shape) >= LARGE_KERNEL
-    )
-
-
-def _convolve_point(inputs: Any, kernel: Any, strides: tuple[int, ...], padding: str) -> Any:
-    """A convolution with a kernel of 1 x 1; on a small map as a product, for which oneDNN need not reorder kernels."""
-    seen = inputs if set(strides) == {1} else inputs[:, :: strides[1], :: strides[2]]
-    height, width, channels = seen.shape[1:]
-    if height * width > SMALL_MAP:
+def _convolve(inputs: Any, kernel: Any, strides: tuple[int, ...], padding: str) -> Any:
+    """`tf.nn.conv2d`; a large kernel of 1 x 1 on a small map as a product, for which oneDNN need not reorder it."""
+    height, width = (-(-side // stride) for side, stride in zip(inputs.shape[1:3], strides[1:3], strict=True))
+    if kernel.shape[:2] != [1, 1] or math.prod(kernel.shape) < LARGE_KERNEL or height * width > SMALL_MAP:
         return tf.nn.conv2d(inputs, kernel, strides, padding)
-    flat = tf.matmul(tf.reshape(seen, [-1, channels]), tf.reshape(kernel, kernel.shape[2:]))
+    seen = inputs if set(strides) == {1} else inputs[:, :: strides[1], :: strides[2]]
+    flat = tf.matmul(tf.reshape(seen, [-1, seen.shape[3]]), tf.reshape(kernel, kernel.shape[2:]))
     return tf.reshape(flat, [-1, height, width, kernel.shape[3]])
 
 
