@@ -123,7 +123,7 @@ def run(kind: str, system: str, seed: int, label: str) -> None:
         "system": name,
         "seed": seed,
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
+        "machine": machine(),
         "versions": {package: metadata.version(package) for package in ("ray", "optuna", "keras", "tensorflow")},
         **vars(usage),
         "epochs": trained,
@@ -133,6 +133,16 @@ def run(kind: str, system: str, seed: int, label: str) -> None:
     with RESULTS.open("a") as stream:
         stream.write(json.dumps(line) + "\n")
     print(f"{kind} {name} seed {seed}: {summary(line)}", flush=True)
+
+
+def machine() -> str:
+    """Processor, what it has for bfloat16, and cores: seconds of different machines say nothing beside one another."""
+    described = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    fields = dict(line.split("\t", 1) for line in described.split("\n\n")[0].splitlines() if "\t" in line)
+    named = {name.strip(): value.strip(": \t") for name, value in fields.items()}
+    short = sorted({"avx512f", "avx512_bf16", "amx_bf16"} & set(named.get("flags", "").split()))
+    name = named.get("model name", platform.machine())
+    return f"{name} (model {named.get('model', 'unknown')}; {', '.join(short)}), {len(os.sched_getaffinity(0))} cores"
 
 
 def run_one(system: str, seed: int, runs: Path) -> None:
