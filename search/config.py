@@ -95,7 +95,7 @@ class Budget(Section):
     """Epochs one trial may get."""
     checkpoint_every: Annotated[int, Field(ge=1)] = 1
     """Epochs between checkpoints of a running trial, which cost time, as epochs done again after a loss do. A trial
-    that waits has one of its last epoch."""
+    that waits has one of its last epoch, written when its worker leaves it."""
     wall_seconds: Annotated[float, Field(gt=0)] | None = None
     """Time the search may take, in seconds; time in which no driver ran is not counted."""
     consecutive_failures: Annotated[int, Field(ge=1)] = 8

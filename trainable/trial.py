@@ -282,9 +282,9 @@ def _failure(reason: str, infeasible: bool = False) -> dict[str, Any]:
 
 
 def _saving(study: Mapping[str, Any], checkpoints: Checkpoints) -> Saving:
-    # Most trials are pruned at the first rung, so one that waits there is saved when its worker leaves it. Not where a
-    # checkpoint must be brought home to the run folder, which is done with an epoch.
-    pauses = study.get("pauses", ())[0 if "home" in study else 1 :]
+    # Most trials are pruned at a rung or go on at once, so one that waits there is saved when its worker leaves it. Not
+    # where a checkpoint must be brought home to the run folder, which is done with an epoch.
+    pauses = study.get("pauses", ()) if "home" in study else ()
     return Saving(checkpoints, study.get("checkpoint_every", 1), pauses, study.get("keeps_best", False))
 
 

@@ -169,7 +169,7 @@ def test_where_the_best_is_to_be_kept_the_last_epoch_is_checkpointed_when_it_is_
         assert [row["val_loss"] for row in checkpoint.values["history"]] == losses[: checkpoint.epoch]
 
 
-def test_a_trial_that_waits_at_its_first_rung_is_saved_when_its_worker_takes_another(study, worker, tmp_path):
+def test_a_trial_that_waits_at_a_rung_is_saved_when_its_worker_takes_another(study, worker, tmp_path):
     pausing = Worker({**study, "pauses": [1, 2], "checkpoint_every": 9})
     pausing._trainable = worker._trainable
     whole = metrics(worker.run(request((0, 0), epochs=3), tmp_path / "whole"))
@@ -181,8 +181,11 @@ def test_a_trial_that_waits_at_its_first_rung_is_saved_when_its_worker_takes_ano
         assert (tmp_path / str(number) / "checkpoint").exists() == waits
     pausing.begin(request((0, 0), epochs=3, epochs_reported=1), tmp_path)
     assert [pausing.step()["kind"] for _ in range(2)] == ["started", "epoch"]
-    assert saved(tmp_path / "0") == [1, 2]  # at the second rung before it is told
-    assert metrics([pausing.step()]) == whole[2:]
+    assert saved(tmp_path / "0") == [1]
+    pausing.begin(request((9, 0), epochs=3), tmp_path, [[0, 0]])
+    assert saved(tmp_path / "0") == [1, 2]
+    pausing.begin(request((0, 0), epochs=3, epochs_reported=2), tmp_path)
+    assert metrics([pausing.step() for _ in range(2)]) == whole[2:]
 
 
 def test_networks_stay_warm_within_their_share_of_memory_and_the_least_recently_used_goes(
