@@ -11,7 +11,7 @@ UNFINISHED := .venv/.unfinished
 .DELETE_ON_ERROR:
 CLUSTER_PROGRAMS := ip unshare nsenter ssh ssh-keygen rsync
 .PHONY: help setup quickstart test programs cluster-test cluster-programs bench-driver bench-decisions bench-cache \
-	bench-start bench-memory bench-desk bench-peers bench-report simulate compare docs faults soak test-fast lint format types \
+	bench-start bench-step bench-memory bench-desk bench-peers bench-report simulate compare docs faults soak test-fast lint format types \
 	check lock clean
 
 help: ## show this list
@@ -62,6 +62,9 @@ bench-cache: $(READY) ## epoch time by freeze depth, with and without kept featu
 
 bench-start: $(READY) ## what a trial's start costs, cold and warm, by freeze depth, against Keras' fit; a quarter of an hour
 	$(BIN)/python benchmarks/start.py
+
+bench-step: $(READY) ## what a training step takes, with convolutions alone and with products of matrices
+	$(BIN)/python -m benchmarks.step
 
 bench-memory: $(READY) ## whether a worker grows over 100 real trials
 	$(BIN)/python benchmarks/memory.py

@@ -2,9 +2,10 @@
 
 Keras calls each of ResNet50's 176 layers through some hundred lines of Python while a graph is traced, and computes a
 BatchNorm as casts, a product and a sum over all activations. With fixed statistics it is a factor and an offset per
-channel: the factor goes into the kernel, the offset into the bias. The same function up to rounding; gradients reach
-the kernels through the factor. ResNet50 at 64 px, depth 0, one thread (2026-11): tracing and first step 4.5 s with
-Keras' layers, 2.4 s with these; a step of 32 images 769 and 740 ms, in bfloat16 535 and 498 ms.
+channel: the factor goes into the kernel, or where that is larger than what comes out, into what comes out; the offset
+goes into the bias. The same function up to rounding; gradients reach the kernels through the factor. ResNet50 at 64 px,
+depth 0, one thread (2026-11): tracing and first step 4.5 s with Keras' layers, 2.4 s with these; a step of 32 images
+769 and 740 ms, in bfloat16 535 and 498 ms.
 """
 
 import math
@@ -14,10 +15,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from trainable.convolution import convolve
+
 Operation = Callable[..., Any]
 
-# Where a product of matrices beats a convolution with a kernel of 1 x 1: many weights, and a small map that they see.
-LARGE_KERNEL, SMALL_MAP = 2**18, 8 * 8
+BATCH = 32  # images, for which it is decided where a factor goes; batches of every size share a graph
 
 
 def forward(model: keras.Model) -> Callable[[Any], Any]:
@@ -69,8 +71,10 @@ def _is_plain_convolution(layer: Any) -> bool:
 
 def _convolution(layer: Any, batch_norm: Any) -> Operation:
     depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-    convolve = tf.nn.depthwise_conv2d if depthwise else _convolve
+    apply = tf.nn.depthwise_conv2d if depthwise else convolve
     strides, padding, dtype = (1, *layer.strides, 1), layer.padding.upper(), layer.compute_dtype
+    # Where a kernel is more than what comes out, two passes over the map cost less than two over the kernel.
+    afterwards = math.prod(layer.kernel.shape) > BATCH * math.prod(layer.output.shape[1:])
 
     def convolved(inputs: Any, **_: Any) -> Any:
         factor = tf.math.rsqrt(batch_norm.moving_variance.value + batch_norm.epsilon)
@@ -82,21 +86,12 @@ def _convolution(layer: Any, batch_norm: Any) -> Operation:
         if layer.use_bias:
             offset += layer.bias.value * factor
         per_channel = tf.reshape(factor, layer.kernel.shape[2:]) if depthwise else factor
-        kernel = layer.kernel.value * per_channel
-        outputs = convolve(tf.cast(inputs, dtype), tf.cast(kernel, dtype), strides, padding)
-        return tf.nn.bias_add(outputs, tf.cast(offset, dtype))
+        kernel = layer.kernel.value if afterwards else layer.kernel.value * per_channel
+        outputs = apply(tf.cast(inputs, dtype), tf.cast(kernel, dtype), strides, padding)
+        scaled = outputs * tf.cast(factor, dtype) if afterwards else outputs
+        return tf.nn.bias_add(scaled, tf.cast(offset, dtype))
 
     return convolved
-
-
-def _convolve(inputs: Any, kernel: Any, strides: tuple[int, ...], padding: str) -> Any:
-    """`tf.nn.conv2d`; a large kernel of 1 x 1 on a small map as a product, for which oneDNN need not reorder it."""
-    height, width = (-(-side // stride) for side, stride in zip(inputs.shape[1:3], strides[1:3], strict=True))
-    if kernel.shape[:2] != [1, 1] or math.prod(kernel.shape) < LARGE_KERNEL or height * width > SMALL_MAP:
-        return tf.nn.conv2d(inputs, kernel, strides, padding)
-    seen = inputs if set(strides) == {1} else inputs[:, :: strides[1], :: strides[2]]
-    flat = tf.matmul(tf.reshape(seen, [-1, seen.shape[3]]), tf.reshape(kernel, kernel.shape[2:]))
-    return tf.reshape(flat, [-1, height, width, kernel.shape[3]])
 
 
 def _plain(layer: Any) -> Operation:

@@ -157,7 +157,7 @@ class Network:
         """
         batch = (self._fed(inputs), tf.constant(labels, tf.int32), tf.constant(weights, tf.float32))
         seed = tf.constant(dropout_seed, tf.int32)
-        count = tf.math.count_nonzero(batch[2], dtype=tf.float32)
+        count = tf.constant(np.count_nonzero(weights), tf.float32)
         if pieces == 1:
             return self._step(*batch, count, seed)
         size = -(-len(labels) // pieces)
