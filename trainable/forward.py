@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from trainable.convolution import convolve
@@ -76,22 +77,29 @@ def _convolution(layer: Any, batch_norm: Any) -> Operation:
     # Where a kernel is more than what comes out, two passes over the map cost less than two over the kernel.
     afterwards = math.prod(layer.kernel.shape) > BATCH * math.prod(layer.output.shape[1:])
 
+    factor, shift = _fixed(batch_norm)
+    per_channel = np.reshape(factor, layer.kernel.shape[2:]) if depthwise else factor
+
     def convolved(inputs: Any, **_: Any) -> Any:
-        factor = tf.math.rsqrt(batch_norm.moving_variance.value + batch_norm.epsilon)
-        if batch_norm.scale:
-            factor *= batch_norm.gamma.value
-        offset = -batch_norm.moving_mean.value * factor
-        if batch_norm.center:
-            offset += batch_norm.beta.value
-        if layer.use_bias:
-            offset += layer.bias.value * factor
-        per_channel = tf.reshape(factor, layer.kernel.shape[2:]) if depthwise else factor
+        offset = layer.bias.value * factor + shift if layer.use_bias else shift
         kernel = layer.kernel.value if afterwards else layer.kernel.value * per_channel
         outputs = apply(tf.cast(inputs, dtype), tf.cast(kernel, dtype), strides, padding)
         scaled = outputs * tf.cast(factor, dtype) if afterwards else outputs
         return tf.nn.bias_add(scaled, tf.cast(offset, dtype))
 
     return convolved
+
+
+def _fixed(batch_norm: Any) -> tuple[Any, Any]:
+    """Factor and shift of each channel, [channels] float32: numbers, because statistics and weights cannot move."""
+    with tf.init_scope():  # out of the graph that is being traced
+        factor = tf.math.rsqrt(batch_norm.moving_variance.value + batch_norm.epsilon)
+        if batch_norm.scale:
+            factor *= batch_norm.gamma.value
+        shift = -batch_norm.moving_mean.value * factor
+        if batch_norm.center:
+            shift += batch_norm.beta.value
+        return factor.numpy(), shift.numpy()
 
 
 def _plain(layer: Any) -> Operation:

@@ -7,8 +7,8 @@ python benchmarks/peers judge --data covid-ct --weights W       # the best confi
 python benchmarks/peers table                                   # what there is so far
 
 Each run is a process of its own; what it used and every epoch it trained go into runs/peers/results.jsonl. Runs that
-are there already are not done again. measured.jsonl and judged.jsonl beside this file are those of docs/experiments.md:
-copied to runs/peers/results.jsonl and runs/peers/judged.jsonl, they are gone on from.
+are there already are not done again. The folders beside this file hold those of docs/experiments.md, one for each
+machine; copied to runs/peers/ on such a machine, they are gone on from.
 """
 
 import argparse
