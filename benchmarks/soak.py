@@ -85,7 +85,7 @@ class Soak:
                 time.sleep(0.05)
                 if self.epochs(name) <= epochs:  # a start of TensorFlow takes longer than most of what is to be hit
                     continue
-                time.sleep(self.draw.uniform(0.0, 3.0))
+                time.sleep(self.draw.uniform(0.0, 1.0))  # trials are short
                 running = [trial for trial in self.trials(name) if trial.status == "running"]
                 if not running:
                     continue

@@ -1,13 +1,14 @@
 """What benchmarks make of what they measured: by hand."""
 
 import math
+from itertools import product
 
 import pytest
 
 from benchmarks import cache
 from benchmarks.driver import Run, ratio_bounds, summed_up, told_bounds
 from benchmarks.findings import spread, verdict
-from benchmarks.memory import draw_trials, growth, warm_after
+from benchmarks.memory import WARM, draw_trials, tell, warming_trials
 from benchmarks.start import start_seconds
 
 
@@ -61,16 +62,25 @@ def test_a_start_is_what_the_first_step_took_longer_than_the_others():
     assert start_seconds(10.0, [14.0, 15.5, 17.5, 19.5], [15.0, 17.0, 19.0, 20.0]) == (4.0, 3.0)
 
 
-def test_growth_counts_from_where_every_depth_was_seen():
-    assert warm_after([0, 1, 2, 2, 3, 4, 5, 5, 0]) == 7
-    assert warm_after([0, 1, 2, 3, 4, 4]) is None
-    assert growth([50, 100, 120, 105], warm=2) == pytest.approx(0.05)
+def test_a_worker_is_warm_when_every_depth_has_met_every_batch_size():
+    trials = [trial["parameters"] for trial in warming_trials(1)]
+    assert {(trial["freeze_depth"], trial["batch_size"]) for trial in trials} == set(product(range(6), (16, 32, 64)))
+    assert len(trials) == WARM == 18
+
+
+def test_growth_counts_from_where_the_worker_is_warm(capsys):
+    tell([50] * 17 + [100, 120, 104])
+    assert "growth +4.0 %; goal <= 5%: reached" in capsys.readouterr().out
+    tell([50] * 17 + [100, 120, 106])
+    assert "growth +6.0 %; goal <= 5%: not reached" in capsys.readouterr().out
 
 
 def test_the_same_seed_draws_the_same_trials():
     first, again, other = (draw_trials(100, seed) for seed in (1, 1, 2))
     assert first == again != other
-    assert warm_after([trial["parameters"]["freeze_depth"] for trial in first]) < 50
+    assert warming_trials(1) == warming_trials(1) != warming_trials(2)
+    numbers = [trial["key"][0] for trial in (*warming_trials(1), *first)]
+    assert numbers == list(range(118))
 
 
 def test_every_depth_has_its_goal():
