@@ -4,7 +4,6 @@ import os
 import platform
 import statistics
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 def setting(*packages: str) -> str:
     """Date, machine, its load at this moment, and the versions of Python, Thawline and these packages."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
-    machine = f"{_processor()}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GB, load {os.getloadavg()[0]:.1f}"
+    machine = f"{processor()}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GB, load {os.getloadavg()[0]:.1f}"
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("thawline", *packages))
     return f"{datetime.now(UTC):%Y-%m-%d}; {machine}; Python {platform.python_version()}, {versions}"
 
@@ -29,8 +28,11 @@ def verdict(goal: str, reached: bool) -> str:
     return f"goal {goal}: {'reached' if reached else 'not reached'}"
 
 
-def _processor() -> str:
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line for line in lines if line.startswith("model name")).partition(": ")[2]
-    return platform.machine()
+def processor() -> str:
+    """Its name, its model's number, and what it has for bfloat16."""
+    described = Path("/proc/cpuinfo")
+    first = described.read_text(encoding="utf-8").partition("\n\n")[0] if described.exists() else ""
+    found = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in first.splitlines())}
+    name = found.get("model name", platform.machine())
+    short = sorted({"avx512f", "avx512_bf16", "amx_bf16"} & set(found.get("flags", "").split()))
+    return f"{name} (model {found.get('model', 'unknown')}; {', '.join(short)})"

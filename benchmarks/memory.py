@@ -75,6 +75,9 @@ def run_trials(folder: Path, trials: Sequence[dict[str, Any]]) -> None:
 
 def tell(resident: Sequence[int]) -> None:
     """Growth against the goal."""
+    if len(resident) <= WARM:
+        print("growth cannot be told, because trials must go on after the worker is warm; give more --trials")
+        return
     first, last, most = (value / MEGA for value in (resident[WARM - 1], resident[-1], max(resident[WARM - 1 :])))
     print(f"warm after {WARM} trials: {first:,.0f} MB; after the last {last:,.0f}, at most {most:,.0f} MB")
     grown = last / first - 1

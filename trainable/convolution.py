@@ -3,8 +3,8 @@
 oneDNN reorders a kernel on its way in and its gradient on its way out, and where the map is small that is most of the
 work; in bfloat16 it also computes gradients of kernels badly. A product of matrices takes kernels as they lie,
 [height * width * channels, filters], times what each position of the map sees. ResNet50 at 64 px, bfloat16, one thread
-(2026-11): a step of 16 images 295 ms with convolutions alone, 209 ms with these. Measured shape by shape:
-docs/experiments.md, "gradients of kernels as products".
+(2026-11): a step of 16 images 427 ms with convolutions alone, 193 ms with these (`make bench-step`). Measured shape by
+shape: docs/experiments.md, "gradients of kernels as products".
 """
 
 import math
@@ -33,9 +33,8 @@ def convolve(inputs: Any, kernel: Any, strides: Sequence[int], padding: str) -> 
         padding: "SAME" or "VALID".
     """
     seen = [-(-side // stride) for side, stride in zip(inputs.shape[1:3], strides[1:3], strict=True)]
-    match best_way(kernel.shape, seen, strides[1:3], padding, inputs.dtype):
-        case _ if tf.config.get_visible_devices("GPU"):  # cuDNN is not oneDNN
-            return tf.nn.conv2d(inputs, kernel, strides, padding)
+    on_cpu = not tf.config.get_visible_devices("GPU")  # the ways were measured with oneDNN, not with cuDNN
+    match best_way(kernel.shape, seen, strides[1:3], padding, inputs.dtype) if on_cpu else Way.CONVOLUTION:
         case Way.CONVOLUTION:
             return tf.nn.conv2d(inputs, kernel, strides, padding)
         case Way.PRODUCT:

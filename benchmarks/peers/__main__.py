@@ -14,7 +14,6 @@ machine; copied to runs/peers/ on such a machine, they are gone on from.
 import argparse
 import json
 import os
-import platform
 import statistics
 import sys
 from collections.abc import Iterable
@@ -26,7 +25,7 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from findings import spread  # noqa: E402 - it lies beside this folder
+from findings import processor, spread  # noqa: E402 - it lies beside this folder
 
 PLACE = Path("runs/peers")
 RESULTS = PLACE / "results.jsonl"
@@ -123,7 +122,7 @@ def run(kind: str, system: str, seed: int, label: str) -> None:
         "system": name,
         "seed": seed,
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine(),
+        "machine": f"{processor()}, {len(os.sched_getaffinity(0))} cores",
         "versions": {package: metadata.version(package) for package in ("ray", "optuna", "keras", "tensorflow")},
         **vars(usage),
         "epochs": trained,
@@ -133,16 +132,6 @@ def run(kind: str, system: str, seed: int, label: str) -> None:
     with RESULTS.open("a") as stream:
         stream.write(json.dumps(line) + "\n")
     print(f"{kind} {name} seed {seed}: {summary(line)}", flush=True)
-
-
-def machine() -> str:
-    """Processor, what it has for bfloat16, and cores: seconds of different machines say nothing beside one another."""
-    described = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    fields = dict(line.split("\t", 1) for line in described.split("\n\n")[0].splitlines() if "\t" in line)
-    named = {name.strip(): value.strip(": \t") for name, value in fields.items()}
-    short = sorted({"avx512f", "avx512_bf16", "amx_bf16"} & set(named.get("flags", "").split()))
-    name = named.get("model name", platform.machine())
-    return f"{name} (model {named.get('model', 'unknown')}; {', '.join(short)}), {len(os.sched_getaffinity(0))} cores"
 
 
 def run_one(system: str, seed: int, runs: Path) -> None:

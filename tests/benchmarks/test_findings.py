@@ -73,6 +73,8 @@ def test_growth_counts_from_where_the_worker_is_warm(capsys):
     assert "growth +4.0 %; goal <= 5%: reached" in capsys.readouterr().out
     tell([50] * 17 + [100, 120, 106])
     assert "growth +6.0 %; goal <= 5%: not reached" in capsys.readouterr().out
+    tell([50] * 17)  # a worker that made room for another one
+    assert capsys.readouterr().out.startswith("growth cannot be told")
 
 
 def test_the_same_seed_draws_the_same_trials():
