@@ -28,6 +28,12 @@ for name, value in {
     os.environ.setdefault(name, value)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def caches(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test finds what an earlier run of the tests has remembered."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("caches"))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder `shared` beside the repository: images and weights that are not the project's to pass on."""

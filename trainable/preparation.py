@@ -2,8 +2,10 @@
 
 import errno
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from multiprocessing import get_context
@@ -137,7 +139,7 @@ def _make_rows(data: DataSettings, seed: int, progress: Progress) -> tuple[Split
 
 class WeightsCheck:
     """Checks the weights beside other work: that they fit is found out in a process of its own, because it takes
-    TensorFlow, which the driver is spared.
+    TensorFlow, which the driver is spared. A file that has fitted once is known by its sha256, and not loaded again.
 
     Attributes:
         sha256: Of the weights file; None where there is no file.
@@ -149,8 +151,9 @@ class WeightsCheck:
         self._loading: Future[None] | None = None
         if isinstance(model.weights, Path):
             self._check_file(model.weights, model.weights_sha256)
+        self._fits = _mark(model, image_size, self.sha256)
         self._pool = ProcessPoolExecutor(1, get_context("spawn"))
-        if not self._problems and model.weights != "random":
+        if not self._problems and model.weights != "random" and not self._fits.exists():
             self._loading = self._pool.submit(_load_weights, model.model_dump(), image_size)
 
     def problems(self) -> list[str]:
@@ -158,9 +161,16 @@ class WeightsCheck:
         try:
             if self._loading:
                 self._loading.result()
+                self._remember()
         except InputError as error:
             return [*self._problems, *error.problems]
         return self._problems
+
+    def _remember(self) -> None:
+        with suppress(OSError):  # then it is checked again next time
+            if self.sha256:
+                self._fits.parent.mkdir(parents=True, exist_ok=True)
+                self._fits.touch()
 
     def __enter__(self) -> Self:
         return self
@@ -183,6 +193,14 @@ class WeightsCheck:
             return
         if wanted and self.sha256 != wanted:
             self._problems = [f"model.weights_sha256: {path} must have the sha256 {wanted}, but has {self.sha256}"]
+
+
+def _mark(model: ModelSettings, image_size: int, weights: str | None) -> Path:
+    """An empty file that says that this file of weights fits this network, to this version of Keras and of us."""
+    versions = (metadata.version("keras"), metadata.version("thawline"))
+    parts = (weights, model.architecture, image_size, *versions)
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(caches) / "thawline" / "weights_that_fit" / hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def _load_weights(model: dict[str, Any], image_size: int) -> None:
