@@ -4,6 +4,7 @@ make bench-peers DATA=covid-ct WEIGHTS=resnet50_cxr64.weights.h5                
 python benchmarks/peers search --data covid-ct --weights W --seeds 1 --systems thawline ray_tune
 python benchmarks/peers replay --data covid-ct --weights W      # what Ray Tune's first search trained, on each
 python benchmarks/peers judge --data covid-ct --weights W       # the best configuration of each search, on test images
+python benchmarks/peers record --data covid-ct --weights W      # whole curves of 48 random configurations: 15 minutes
 python benchmarks/peers table                                   # what there is so far
 
 Each run is a process of its own; what it used and every epoch it trained go into runs/peers/results.jsonl. Runs that
@@ -26,16 +27,18 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from findings import processor, spread  # noqa: E402 - it lies beside this folder
+from record import record  # noqa: E402
 
 PLACE = Path("runs/peers")
 RESULTS = PLACE / "results.jsonl"
 KINDS = ("search", "replay")
+RECORDED = 48
 NAMES = ("thawline", "ray_tune", "optuna", "keras_tuner")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=[*KINDS, "judge", "table", "one"])
+    parser.add_argument("what", choices=[*KINDS, "judge", "record", "table", "one"])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--groups", type=Path)
     parser.add_argument("--weights", type=Path)
@@ -48,6 +51,8 @@ def main() -> None:
     if asked.what == "one":
         return run_one(asked.systems[0], asked.seeds[0], PLACE / "runs.json")
     prepare_task(asked)
+    if asked.what == "record":
+        return record(PLACE.absolute(), PLACE / "curves.csv", RECORDED)
     if asked.what == "judge":
         judge_searches()
         return print_table(read_results())

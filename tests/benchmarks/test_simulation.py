@@ -9,7 +9,8 @@ from benchmarks.simulation.cluster import Cluster, Simulation
 from benchmarks.simulation.compare import Course, middle_mean
 from benchmarks.simulation.costs import Cost, checkpoint_bytes
 from benchmarks.simulation.curves import read_curves
-from benchmarks.simulation.driver import RealDriver, RecordedDriver, TimedLedger, Work
+from benchmarks.simulation.driver import FINISHED, RealDriver, RecordedDriver, TimedLedger, Work
+from benchmarks.simulation.recorded import EPOCHS, StockDriver, curves, search
 from benchmarks.simulation.scale import SPACE, Pretended, replay, seconds_of, simulate
 from search.config import StudyConfig
 from search.events import SessionOpened
@@ -162,3 +163,30 @@ def test_recorded_curves_are_whole():
     assert (table.groupby("trial")["epoch"].agg(list).map(lambda epochs: epochs == list(range(1, 10)))).all()
     assert table["trial"].nunique() == 120
     assert table["val_auc"].between(0, 1).all()
+
+
+def test_curves_to_the_end_are_whole_and_every_pruner_is_given_the_same_configurations():
+    known = curves()
+    assert known.values.shape == known.tests.shape == (48, EPOCHS)
+    drawn = [known.place(point) for point in known.draw(3)]
+    assert len(set(drawn)) == 24
+    everything = search("none", 3)
+    assert (everything.whole, everything.passes) == (24, 216)
+    assert everything.value == known.values[drawn].max()
+    fewer = search("promotion, 4, two rungs", 3)
+    assert fewer.passes < 60
+    assert fewer.value in known.values[drawn]
+
+
+def test_ray_tunes_scheduler_looks_after_whole_passes_and_lets_the_better_third_go_on():
+    driver = StockDriver([{"a": number} for number in range(3)])
+    ahead, behind, between = (driver.ask(str(number), 0.0)[0] for number in range(3))
+    assert driver.ask("3", 0.0) == (FINISHED, 0.0)
+
+    def goes_on(work, epoch, value):
+        work.epoch = epoch
+        return driver.tell(work, {"kind": "epoch", "metrics": {"val_auc": value}}, 0.0)[0]
+
+    assert [goes_on(ahead, epoch, 0.8) for epoch in range(1, EPOCHS + 1)] == [True] * (EPOCHS - 1) + [False]
+    assert [goes_on(behind, epoch, 0.6) for epoch in (1, 2)] == [True, False]
+    assert [goes_on(between, epoch, 0.75) for epoch in (1, 2, 3, 6)] == [True, True, True, False]
