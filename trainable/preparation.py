@@ -1,16 +1,11 @@
 """Everything that must hold before the first trial: images, split, weights and ranges, all problems told at once."""
 
-import errno
 import hashlib
-import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from trainable.architectures import ARCHITECTURES
 from trainable.dataset import build_arrays
@@ -18,7 +13,8 @@ from trainable.errors import InputError
 from trainable.inspection import inspect_images
 from trainable.settings import DataSettings, ModelSettings
 from trainable.split import SplitRow, data_fingerprint, make_split, read_split, split_summary, write_split
-from trainable.whole_file import remove_unfinished, sha256
+from trainable.weights_check import WeightsCheck
+from trainable.whole_file import remove_unfinished
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -135,78 +131,3 @@ def _batch_problems(rows: tuple[SplitRow, ...], largest: Mapping[str, Any]) -> l
 def _make_rows(data: DataSettings, seed: int, progress: Progress) -> tuple[SplitRow, ...]:
     inspection = inspect_images(data, lambda done, of: progress("checking images", done, of))
     return make_split(inspection, data, seed)
-
-
-class WeightsCheck:
-    """Checks the weights beside other work: that they fit is found out in a process of its own, because it takes
-    TensorFlow, which the driver is spared. A file that has fitted once is known by its sha256, and not loaded again.
-
-    Attributes:
-        sha256: Of the weights file; None where there is no file.
-    """
-
-    def __init__(self, model: ModelSettings, image_size: int):
-        self.sha256: str | None = None
-        self._problems: list[str] = []
-        self._loading: Future[None] | None = None
-        if isinstance(model.weights, Path):
-            self._check_file(model.weights, model.weights_sha256)
-        self._fits = _mark(model, image_size, self.sha256)
-        self._pool = ProcessPoolExecutor(1, get_context("spawn"))
-        if not self._problems and model.weights != "random" and not self._fits.exists():
-            self._loading = self._pool.submit(_load_weights, model.model_dump(), image_size)
-
-    def problems(self) -> list[str]:
-        """What is wrong with the weights; waits until that is known."""
-        try:
-            if self._loading:
-                self._loading.result()
-                self._remember()
-        except InputError as error:
-            return [*self._problems, *error.problems]
-        return self._problems
-
-    def _remember(self) -> None:
-        with suppress(OSError):  # then it is checked again next time
-            if self.sha256:
-                self._fits.parent.mkdir(parents=True, exist_ok=True)
-                self._fits.touch()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is not None:  # interrupted: TensorFlow's start takes longer than an end may
-            for process in list((self._pool._processes or {}).values()):
-                process.kill()
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def _check_file(self, path: Path, wanted: str | None) -> None:
-        try:
-            if path.exists() and not path.is_file():
-                raise OSError(errno.EINVAL, "not a regular file")  # a named pipe would be waited for
-            self.sha256 = sha256(path)
-        except OSError as error:
-            self._problems = [
-                f"model.weights: must be imagenet, random or a readable file, but {path}: {error.strerror}"
-            ]
-            return
-        if wanted and self.sha256 != wanted:
-            self._problems = [f"model.weights_sha256: {path} must have the sha256 {wanted}, but has {self.sha256}"]
-
-
-def _mark(model: ModelSettings, image_size: int, weights: str | None) -> Path:
-    """An empty file that says that this file of weights fits this network, to this version of Keras and of us."""
-    versions = (metadata.version("keras"), metadata.version("thawline"))
-    parts = (weights, model.architecture, image_size, *versions)
-    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(caches) / "thawline" / "weights_that_fit" / hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
-def _load_weights(model: dict[str, Any], image_size: int) -> None:
-    from trainable.devices import apply_devices, plan_devices
-
-    apply_devices(plan_devices(1, 0, []))
-    from trainable.backbone import check_weights  # TensorFlow starts here, under the limits just set
-
-    check_weights(ModelSettings.model_validate(model), image_size)

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from trainable.preparation import WeightsCheck
 from trainable.settings import ModelSettings
+from trainable.weights_check import WeightsCheck
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc and prctl are Linux's")
 

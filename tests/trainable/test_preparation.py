@@ -5,7 +5,6 @@ import shutil
 import numpy as np
 import pytest
 
-from trainable import preparation
 from trainable.dataset import ImageSet
 from trainable.errors import InputError
 from trainable.hyperparameters import Hyperparameters
@@ -188,17 +187,6 @@ def test_weights_that_do_not_fit_are_found_before_any_trial(data, run, weights_f
     assert depth.startswith("freeze_depth: ")
     assert weights.startswith(f"model.weights: {weights_file} must hold weights of VGG16 without its top")
     assert list(run.iterdir()) == []
-
-
-@pytest.mark.slow
-def test_weights_that_fitted_once_are_not_loaded_again(data, run, weights_file, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    model = ModelSettings(weights=weights_file)
-    before = prepare(data, model, largest(), run, 1, silent).record
-    monkeypatch.setattr(preparation, "_load_weights", None)  # nothing that could load them
-    assert prepare(data, model, largest(), run, 1, silent).record == before
-    with pytest.raises(TypeError):  # another network must be tried
-        prepare(data, ModelSettings(weights=weights_file, architecture="resnet101"), largest(), run, 1, silent)
 
 
 def test_what_trials_share_differs_where_images_weights_or_cuts_do(data, run, tmp_path):
