@@ -53,19 +53,7 @@ def prepare(
     """
     data = data.model_copy(update={"path": data.path.resolve()})
     split_file = folder / "split.csv"
-    problems = depth_problems(model, largest)
-    rows: tuple[SplitRow, ...] = ()
-    with WeightsCheck(model, data.image_size) as weights:
-        try:
-            rows = read_split(split_file) if split_file.exists() else _make_rows(data, seed, progress)
-            problems += _batch_problems(rows, largest)
-        except InputError as error:
-            problems += error.problems
-        progress("checking weights", 0, 1)
-        problems += weights.problems()
-        progress("checking weights", 1, 1)
-    if problems:
-        raise InputError(problems)
+    rows, weights = _checked(data, model, largest, split_file, seed, progress)
     remove_unfinished(folder, "split.")
     if not split_file.exists():
         write_split(split_file, rows)
@@ -82,18 +70,47 @@ def prepare(
                 "positive_class": None if positive is None else classes[positive],
                 "counts": split_summary(rows),
             },
-            "weights_sha256": weights.sha256,
+            "weights_sha256": weights,
         },
         context={
             "arrays": folder / "arrays",
             "trials": folder / "trials",
             "features": folder / "scratch",
-            "identity": _identity(fingerprint, model, weights.sha256, seed),
-            "model": model.model_dump() | {"weights_sha256": weights.sha256},
+            "identity": _identity(fingerprint, model, weights, seed),
+            "model": model.model_dump() | {"weights_sha256": weights},
             "positive": positive,
             "seed": seed,
         },
     )
+
+
+def _checked(
+    data: DataSettings,
+    model: ModelSettings,
+    largest: Mapping[str, Any],
+    split_file: Path,
+    seed: int,
+    progress: Progress,
+) -> tuple[tuple[SplitRow, ...], str | None]:
+    """The split, and the sha256 of the weights, once nothing is wrong with anything.
+
+    Raises:
+        InputError: with every problem.
+    """
+    problems = depth_problems(model, largest)
+    rows: tuple[SplitRow, ...] = ()
+    with WeightsCheck(model, data.image_size) as weights:
+        try:
+            rows = read_split(split_file) if split_file.exists() else _make_rows(data, seed, progress)
+            problems += _batch_problems(rows, largest)
+        except InputError as error:
+            problems += error.problems
+        progress("checking weights", 0, 1)
+        problems += weights.problems()
+        progress("checking weights", 1, 1)
+    if problems:
+        raise InputError(problems)
+    return rows, weights.sha256
 
 
 def positive_index(data: DataSettings, classes: list[str]) -> int | None:
