@@ -76,9 +76,6 @@ class Pruner(Section):
     """No trial is pruned before this many epochs."""
     reduction_factor: Annotated[int, Field(ge=2)] = 3
     """One in this many trials goes on at each rung (successive_halving, hyperband)."""
-    rungs: Annotated[int, Field(ge=1)] | None = None
-    """Rungs at which trials are compared (successive_halving): the lowest so many; who passes the last of them trains
-    to its end. Default: every one below `budget.epochs`."""
     startup_trials: Annotated[int, Field(ge=0)] = 5
     """Completed trials before anything is pruned (median)."""
 
@@ -86,8 +83,6 @@ class Pruner(Section):
     def _has_rungs(self) -> Self:
         if self.variant == "promotion" and self.name != "successive_halving":
             raise ValueError(f"variant `promotion` needs the name `successive_halving`, but got {self.name!r}")
-        if self.rungs and self.name != "successive_halving":
-            raise ValueError(f"`rungs` needs the name `successive_halving`, but got {self.name!r}")
         return self
 
 

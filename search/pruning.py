@@ -24,7 +24,7 @@ def build_pruner(settings: Pruner, epochs: int) -> BasePruner:
         case "successive_halving" if settings.variant == "promotion":
             return NopPruner()  # a `Ladder` decides
         case "successive_halving":
-            return SuccessiveHalving(settings.min_epochs, settings.reduction_factor, settings.rungs)
+            return SuccessiveHalving(settings.min_epochs, settings.reduction_factor)
         case "hyperband":
             return HyperbandPruner(
                 min_resource=settings.min_epochs, max_resource=epochs, reduction_factor=settings.reduction_factor
@@ -42,11 +42,9 @@ class SuccessiveHalving(BasePruner):
     times a second. This one keeps the values of each rung in order.
     """
 
-    def __init__(self, min_epochs: int, reduction_factor: int, rungs: int | None = None):
-        """`rungs`: how many there are; None: no end of them."""
+    def __init__(self, min_epochs: int, reduction_factor: int):
         self._min_epochs = min_epochs
         self._factor = reduction_factor
-        self._most = rungs
         self._rungs: list[list[float]] | None = None
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
@@ -57,7 +55,7 @@ class SuccessiveHalving(BasePruner):
         if self._rungs is None:
             self._rungs = _recorded(study)
         rung = _rungs_passed(trial)
-        while rung != self._most and epoch >= self._min_epochs * self._factor**rung:
+        while epoch >= self._min_epochs * self._factor**rung:
             value = trial.intermediate_values[epoch]
             study._storage.set_trial_system_attr(trial._trial_id, _key(rung), value)
             if len(self._rungs) == rung:
@@ -102,7 +100,7 @@ def pauses(settings: Pruner, epochs: int) -> list[int]:
     """Epochs after which a trial may have to wait: the rungs below the most that it may get."""
     found: list[int] = []
     epoch = settings.min_epochs
-    while settings.variant == "promotion" and epoch < epochs and len(found) != settings.rungs:
+    while settings.variant == "promotion" and epoch < epochs:
         found.append(epoch)
         epoch *= settings.reduction_factor
     return found

@@ -173,8 +173,8 @@ def test_curves_to_the_end_are_whole_and_every_pruner_is_given_the_same_configur
     everything = search("none", 3)
     assert (everything.whole, everything.passes) == (24, 216)
     assert everything.value == known.values[drawn].max()
-    fewer = search("promotion, 4, two rungs", 3)
-    assert fewer.passes < 60
+    fewer = search("promotion", 3)
+    assert fewer.passes < 100
     assert fewer.value in known.values[drawn]
 
 

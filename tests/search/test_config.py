@@ -116,10 +116,6 @@ def test_problems_of_every_kind_are_told_together():
                 "qqq: unknown key; known: " + ", ".join(StudyConfig.model_fields),
             ],
         ),
-        (
-            {"pruner": {"name": "hyperband", "rungs": 2}},
-            ["pruner: `rungs` needs the name `successive_halving`, but got 'hyperband'"],
-        ),
         ({"budget": {"wall_seconds": math.inf}}, ["budget.wall_seconds: must be a finite number, but got inf"]),
         (
             {"resources": {"gpus_per_trial": 1.5}},

@@ -54,21 +54,6 @@ def test_a_trial_without_a_report_is_not_pruned():
     assert not study.ask().should_prune()
 
 
-@pytest.mark.parametrize(("rungs", "pruned"), [(None, True), (1, False), (2, True)])
-def test_who_passes_the_last_rung_is_not_pruned(rungs, pruned):
-    study = optuna.create_study(direction="maximize", pruner=SuccessiveHalving(1, 3, rungs))
-    study.ask().report(0.5, 1)
-    ahead = study.ask()
-    for epoch in range(1, 10):
-        ahead.report(0.9, epoch)
-        assert not ahead.should_prune()
-    later = study.ask()
-    later.report(0.95, 1)
-    assert not later.should_prune()
-    later.report(0.1, 3)
-    assert later.should_prune() == pruned
-
-
 def settings(trials=9, epochs=9, direction="maximize", **pruner):
     return StudyConfig.parse(
         {
@@ -87,9 +72,6 @@ def settings(trials=9, epochs=9, direction="maximize", **pruner):
         ({"min_epochs": 2, "reduction_factor": 2}, 9, [2, 4, 8]),
         ({"min_epochs": 9}, 9, []),
         ({"variant": "stopping"}, 9, []),
-        ({"rungs": 1}, 18, [1]),
-        ({"rungs": 2}, 18, [1, 3]),
-        ({"rungs": 9}, 18, [1, 3, 9]),
     ],
 )
 def test_a_trial_may_have_to_wait_at_the_rungs_below_its_last_epoch(pruner, epochs, expected):
