@@ -5,19 +5,16 @@ any pruner would have found. Each epoch is half a pass, scored on validation ima
 import csv
 import multiprocessing
 import os
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from task import BATCH_SIZES, DEEPEST, EPOCHS, IMAGE_SIZE, LEARNING_RATES, STRENGTH_STEP, Task
+from task import BATCH_SIZES, DEEPEST, EPOCHS, LEARNING_RATES, METRIC, STRENGTH_STEP, Task
 
 PARTS = 2  # epochs that a pass is divided into
 SEED = 7
 SCORES = ("val_auc", "val_loss", "val_accuracy", "test_auc")
-HYPERPARAMETERS = ("learning_rate", "batch_size", "augmentation_strength", "freeze_depth")
-COLUMNS = ("trial", *HYPERPARAMETERS, "epoch", *SCORES, "train_seconds")
 
 Row = dict[str, Any]
 
@@ -30,10 +27,8 @@ def record(folder: Path, output: Path, count: int) -> None:
     if output.exists():
         with output.open(newline="") as stream:
             there = {int(row["trial"]) for row in csv.DictReader(stream)}
-    else:
-        _append(output, [dict(zip(COLUMNS, COLUMNS, strict=True))])
     cores = len(os.sched_getaffinity(0))
-    with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn"), _start) as pool:
+    with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")) as pool:
         waiting = [pool.submit(_train, folder, number) for number in range(count) if number not in there]
         for done in as_completed(waiting):
             rows = done.result()
@@ -44,7 +39,10 @@ def record(folder: Path, output: Path, count: int) -> None:
 
 def _append(output: Path, rows: list[Row]) -> None:
     with output.open("a", newline="") as stream:
-        csv.DictWriter(stream, COLUMNS, lineterminator="\n").writerows(rows)
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        if not stream.tell():
+            writer.writeheader()
+        writer.writerows(rows)
 
 
 def drawn(number: int) -> dict[str, Any]:
@@ -61,49 +59,45 @@ def drawn(number: int) -> dict[str, Any]:
     }
 
 
-def _start() -> None:
-    from trainable.devices import apply_devices, plan_devices
-
-    apply_devices(plan_devices(1, 0, []))
-
-
 @cache
-def _backbone(weights: Path) -> Any:
-    from trainable.backbone import Backbone
+def _workshop(folder: Path) -> Any:
+    """A worker of the product, without Ray, that keeps no features."""
     from trainable.settings import ModelSettings
+    from trainable.trial import Workshop
 
-    model = ModelSettings(architecture="resnet50", weights=weights, batch_norm="frozen", precision="mixed_bfloat16")
-    return model, Backbone(model, IMAGE_SIZE, 1)
-
-
-@cache
-def _network(weights: Path, depth: int) -> Any:
-    from trainable.hyperparameters import Hyperparameters
-    from trainable.network import Network, NetworkKey
-
-    model, backbone = _backbone(weights)
-    return Network(backbone, NetworkKey.of(Hyperparameters(freeze_depth=depth), model, 1, 2))
+    model = ModelSettings(
+        weights=Task.read(folder).weights, batch_norm="frozen", precision="mixed_bfloat16", features="off"
+    )
+    study = {
+        "arrays": folder / "arrays",
+        "features": folder / "scratch",
+        "identity": "",
+        "model": model.model_dump(),
+        "training": {"epochs_per_pass": PARTS},
+        "objective": (METRIC, "maximize"),
+        "positive": 0,
+        "seed": 1,
+        "cpus": 1,
+        "gpus": 0,
+    }
+    return Workshop(study)
 
 
 def _train(folder: Path, number: int) -> list[Row]:
+    workshop = _workshop(folder)  # before TensorFlow is imported, because it sets limits
     from trainable.dataset import ImageSet
-    from trainable.hyperparameters import Hyperparameters
     from trainable.metrics import scores
-    from trainable.training import Task as Images
-    from trainable.training import Training, predict
+    from trainable.training import predict
 
     parameters = drawn(number)
-    train, validation, test = (ImageSet.open(folder / "arrays", part) for part in ("train", "validation", "test"))
-    network = _network(Task.read(folder).weights, parameters["freeze_depth"])
-    chosen = Hyperparameters(epochs_per_pass=PARTS, **parameters)
-    training = Training(network, chosen, Images(train, validation, 0, 1), 1000 + number, PARTS * EPOCHS)
-
-    def rows() -> Iterator[Row]:
-        while training.epoch < training.epochs:
-            result = training.run_epoch()
-            found = result.metrics | {"test_auc": scores(test.labels, predict(network, test.images), 0)["auc"]}
-            figures = {name: float(f"{found[name]:.6g}") for name in SCORES}
-            seconds = {"train_seconds": round(result.seconds["train"], 3)}
-            yield {"trial": number, **parameters, "epoch": result.epoch, **figures, **seconds}
-
-    return list(rows())
+    test = ImageSet.open(folder / "arrays", "test")
+    training = workshop.training({"parameters": parameters, "seed": 1000 + number, "epochs": PARTS * EPOCHS})
+    rows = []
+    while training.epoch < training.epochs:
+        result = training.run_epoch()
+        probabilities = predict(training.network, test.images)
+        found = result.metrics | {"test_auc": scores(test.labels, probabilities, 0)["auc"]}
+        figures = {name: float(f"{found[name]:.6g}") for name in SCORES}
+        seconds = {"train_seconds": round(result.seconds["train"], 3)}
+        rows.append({"trial": number, **parameters, "epoch": result.epoch, **figures, **seconds})
+    return rows

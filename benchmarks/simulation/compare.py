@@ -8,8 +8,9 @@ python -m benchmarks.simulation.compare --seeds 5 --only tpe/halving-3 --plot re
 import argparse
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -80,6 +81,14 @@ class Unwritten(TimedLedger):
             self.history.apply(0.0, event)
 
 
+@contextmanager
+def driving(config: StudyConfig, workers: int) -> Iterator[tuple[RealDriver, Unwritten]]:
+    """The product's driver of a new study, and its ledger, of which nothing stays."""
+    with tempfile.TemporaryDirectory() as folder, Unwritten(Path(folder) / "study.db") as ledger:
+        ledger.append(SessionOpened("here", 0))
+        yield RealDriver(config, ledger, workers), ledger
+
+
 @dataclass(frozen=True)
 class Job:
     setting: str
@@ -125,9 +134,7 @@ def run(job: Job) -> tuple[Outcome, list[TrialRecord]]:
         {"space": SPACE, "seed": job.seed, "sampler": sampler, "pruner": pruner, "budget": budget}
     )
     cluster = Cluster(job.workers, cold_start=0.0, warm_start=0.1, tracing=0.0, ray=0.0)
-    with tempfile.TemporaryDirectory() as folder, Unwritten(Path(folder) / "study.db") as ledger:
-        ledger.append(SessionOpened("here", 0))
-        driver = RealDriver(config, ledger, job.workers)
+    with driving(config, job.workers) as (driver, ledger):
         outcome = Simulation(cluster, surrogate(job.luck), driver, job.seed).run(job.epochs)
         return outcome, ledger.history.search_trials()
 

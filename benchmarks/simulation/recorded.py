@@ -10,7 +10,6 @@ sampler learns from early values, and where that leads it, is not in this.
 
 import argparse
 import os
-import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -23,14 +22,14 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.simulation.cluster import Cluster, Simulation
-from benchmarks.simulation.compare import SPACE, Unwritten
+from benchmarks.simulation.compare import SPACE, driving
 from benchmarks.simulation.curves import HYPERPARAMETERS, read_curves
-from benchmarks.simulation.driver import FINISHED, Driver, RealDriver, Work
+from benchmarks.simulation.driver import FINISHED, Driver, Work
 from search.config import StudyConfig
-from search.events import SessionOpened
 
 RECORDED = Path(__file__).resolve().parents[1] / "curves" / "ct_resnet50_64px.csv"
 PARTS, EPOCHS, TRIALS, AT_RANDOM = 2, 18, 24, 12  # an epoch is half a pass
+WORKERS = 2
 KEENNESS = 15.0  # of the second half's choice: of two configurations 0.05 apart the better one is twice as likely
 STOCK = "Ray Tune's ASHA"
 
@@ -147,13 +146,12 @@ def search(pruner: str, seed: int) -> Found:
         "budget": {"trials": TRIALS, "epochs": EPOCHS},
         "first_points": points,
     }
-    with tempfile.TemporaryDirectory() as folder, Unwritten(Path(folder) / "study.db") as ledger:
-        ledger.append(SessionOpened("here", 0))
-        return _found(known, RealDriver(StudyConfig.parse(document), ledger, 2))
+    with driving(StudyConfig.parse(document), WORKERS) as (driver, _):
+        return _found(known, driver)
 
 
 def _found(known: Curves, driver: Driver) -> Found:
-    cluster = Cluster(2, cold_start=0.0, warm_start=0.0, tracing=0.0, latency=0.0, ray=0.0)
+    cluster = Cluster(WORKERS, cold_start=0.0, warm_start=0.0, tracing=0.0, latency=0.0, ray=0.0)
     outcome = Simulation(cluster, known, driver).run()
     last = {known.place(work.parameters): epoch for work, epoch in outcome.courses.values()}
     seen = np.full(known.values.shape, -np.inf)
