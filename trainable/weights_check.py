@@ -29,7 +29,7 @@ class WeightsCheck:
         self._loading: Future[None] | None = None
         if isinstance(model.weights, Path):
             self._check_file(model.weights, model.weights_sha256)
-        self._mark = _mark(model, image_size, self.sha256)
+        self._mark = _mark(model.architecture, image_size, self.sha256) if self.sha256 else None
         self._pool = ProcessPoolExecutor(1, get_context("spawn"))
         if not self._problems and model.weights != "random" and not self._known():
             self._loading = self._pool.submit(_load_weights, model.model_dump(), image_size)
@@ -46,12 +46,12 @@ class WeightsCheck:
 
     def _known(self) -> bool:
         with suppress(OSError):  # a folder that may not be entered
-            return self._mark.exists()
+            return self._mark is not None and self._mark.exists()
         return False
 
     def _remember(self) -> None:
         with suppress(OSError):  # then it is checked again next time
-            if self.sha256:
+            if self._mark:
                 self._mark.parent.mkdir(parents=True, exist_ok=True)
                 self._mark.touch()
 
@@ -78,10 +78,10 @@ class WeightsCheck:
             self._problems = [f"model.weights_sha256: {path} must have the sha256 {wanted}, but has {self.sha256}"]
 
 
-def _mark(model: ModelSettings, image_size: int, weights: str | None) -> Path:
+def _mark(architecture: str, image_size: int, weights: str) -> Path:
     """An empty file that says that this file of weights fits this network, to this version of Keras and of us."""
     versions = (metadata.version("keras"), metadata.version("thawline"))
-    parts = (weights, model.architecture, image_size, *versions)
+    parts = (weights, architecture, image_size, *versions)
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(caches) / "thawline" / "weights_that_fit" / hashlib.sha256(repr(parts).encode()).hexdigest()
 
