@@ -174,8 +174,12 @@ class Network:
         return self._probabilities(self._fed(inputs))
 
     def state(self) -> Arrays:
-        """Everything that training has moved, by name: weights above the cut, BatchNorm statistics, optimizer."""
-        return {name: np.asarray(variable) for name, variable in self._stateful().items()}
+        """Everything that training has moved, by name: weights above the cut, BatchNorm statistics, optimizer.
+
+        The arrays are read-only and stay what they are. On a CPU they are the variables' own memory: the next step that
+        moves a variable leaves it to them and goes on in a copy, so the state of a training that ends costs nothing.
+        """
+        return {name: np.asarray(variable.value.read_value()) for name, variable in self._stateful().items()}
 
     def load(self, state: Arrays) -> None:
         """Continue from what `state` gave, after a `reset`.

@@ -255,12 +255,31 @@ def test_a_network_continues_from_its_state_as_if_nothing_had_been(networks, par
     network = networks.warm(chosen, batch_norm)
     network.reset(chosen, seed=1)
     steps_of(network, chosen, parts, range(2))
-    state = {name: value.copy() for name, value in network.state().items()}
+    state = network.state()
     straight = [*steps_of(network, chosen, parts, range(2, 4)), network.state()]
     run(network, trial(optimizer, learning_rate=0.1), parts, seed=2)
     network.reset(chosen, seed=7)
     network.load(state)
     assert_identical([*steps_of(network, chosen, parts, range(2, 4)), network.state()], straight)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop"])
+def test_a_state_stays_what_it_was_while_its_network_trains_on(networks, parts, optimizer):
+    chosen = trial(optimizer)
+    network = networks.warm(chosen, "frozen_prefix")
+    network.reset(chosen, seed=1)
+    steps_of(network, chosen, parts, [0])
+    state = network.state()
+    copied = {name: value.copy() for name, value in state.items()}
+    steps_of(network, chosen, parts, [1, 2])
+    assert not np.array_equal(network.state()["head/0"], copied["head/0"])
+    network.reset(chosen, seed=2)
+    network.load(state)
+    steps_of(network, chosen, parts, [3])
+    for name, value in state.items():
+        np.testing.assert_array_equal(value, copied[name], err_msg=name)
+    with pytest.raises(ValueError, match="read-only"):
+        state["head/0"][:] = 0.0
 
 
 def test_a_state_holds_the_weights_that_can_move(networks):
