@@ -14,9 +14,11 @@ machine; copied to runs/peers/ on such a machine, they are gone on from.
 
 import argparse
 import json
+import math
 import os
 import statistics
 import sys
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import metadata
@@ -120,8 +122,11 @@ def run(kind: str, system: str, seed: int, label: str) -> None:
     print(f"{kind} {name} seed {seed}: begun", flush=True)
     command = [sys.executable, str(HERE), "one", "--systems", system, "--seeds", str(seed)]
     path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    began = time.time()
     usage = metered(command, {"PEERS_EPOCHS": str(epochs), "PYTHONPATH": path}, PLACE / f"{kind}-{name}-{seed}.log")
     trained = [json.loads(line) for line in epochs.read_text().splitlines()]
+    for epoch in trained:
+        epoch["after"] = round(epoch.pop("at") - began, 2)  # seconds since the command was given
     line = {
         "kind": kind,
         "system": name,
@@ -192,9 +197,23 @@ def print_table(results: Iterable[dict[str, Any]]) -> None:
         for system in dict.fromkeys(name for name, _ in of):
             for measure, unit in (("seconds", "wall time"), ("cpu_seconds", "CPU time")):
                 print_ratio(of, kind, system, measure, unit)
+    searches = [line for line in lines if line["kind"] == "search"]
+    for line in searches:
+        ours = next((each for each in searches if (each["system"], each["seed"]) == ("thawline", line["seed"])), line)
+        if line["system"] in NAMES and ours is not line:
+            print_arrival(line, ours)
     for system in dict.fromkeys(name for name, _ in test):
         means = [statistics.fmean(aucs) for (name, _), aucs in test.items() if name == system]
         print(f"{system}: test AUC of the configuration found, mean {spread(means, 3)}, {len(means)} searches")
+
+
+def print_arrival(peer: dict[str, Any], ours: dict[str, Any]) -> None:
+    """When each search had found a score as good as the best that the other one ended with."""
+    for one, other in ((ours, peer), (peer, ours)):
+        sought = max(epoch["value"] for epoch in other["epochs"])
+        after = min((epoch.get("after", math.nan) for epoch in one["epochs"] if epoch["value"] >= sought), default=None)
+        when = "never" if after is None else f"after {after:.0f} s of {one['seconds']:.0f} s (nan: not recorded)"
+        print(f"search: {one['system']} seed {one['seed']} was as good as {other['system']} ({sought:.3f}) {when}")
 
 
 def print_ratio(of: dict[tuple[str, int], Any], kind: str, system: str, measure: str, unit: str) -> None:

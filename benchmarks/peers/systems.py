@@ -186,9 +186,14 @@ def thawline(task: Task, seed: int, runs: Runs | None) -> None:
 def note_ledger(run: Path) -> None:
     """Write down the epochs that a finished study has in its ledger, counted in passes through the images."""
     from search.config import StudyConfig
+    from search.events import EpochReported
     from search.ledger import read_history
     from search.paths import StudyPaths
+    from search.recovery import read_entries
 
+    reported = [entry for entry in read_entries(StudyPaths(run).ledger) if entry.kind == EpochReported.kind]
+    bodies = [(json.loads(entry.body), entry.at) for entry in reported]
+    heard = {(body["number"], body["epoch"]): at for body, at in bodies if not body["repeat"]}
     parts = StudyConfig.load(StudyPaths(run).study_file).training.get("epochs_per_pass", 1)
     processes: dict[str, int] = {}
     for trial in read_history(StudyPaths(run).ledger).search_trials():
@@ -196,6 +201,7 @@ def note_ledger(run: Path) -> None:
             process = processes.setdefault(str(trial.worker), len(processes))
             passes = {"epoch": epoch.epoch / parts, "share": 1 / parts}
             line = {"parameters": trial.parameters, **passes, "value": epoch.metrics[METRIC]}
+            line["at"] = heard[trial.number, epoch.epoch]
             with Path(os.environ["PEERS_EPOCHS"]).open("a") as stream:
                 stream.write(json.dumps(line | {"process": process}) + "\n")
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def fit(task: Task, parameters: dict[str, Any], epochs: int, reported: Any) -> N
 
 
 def note(parameters: dict[str, Any], epoch: int, value: float) -> None:
-    """Write down an epoch; every system's go into one file of its run."""
-    line = {"parameters": parameters, "epoch": epoch, "value": value, "process": os.getpid()}
+    """Write down an epoch, with the time; every system's go into one file of its run."""
+    line = {"parameters": parameters, "epoch": epoch, "value": value, "process": os.getpid(), "at": time.time()}
     with Path(os.environ["PEERS_EPOCHS"]).open("a") as stream:
         stream.write(json.dumps(line) + "\n")
