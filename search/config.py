@@ -96,6 +96,9 @@ class Budget(Section):
     checkpoint_every: Annotated[int, Field(ge=1)] = 1
     """Epochs between checkpoints of a running trial, which cost time, as epochs done again after a loss do. A trial
     that waits has one of its last epoch, written when its worker leaves it."""
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = 0
+    """Seconds that a trial has trained since its last checkpoint before it writes the next one: what a loss may cost,
+    beside one epoch. Where epochs take seconds, 60 saves most of what checkpoints cost."""
     wall_seconds: Annotated[float, Field(gt=0)] | None = None
     """Time the search may take, in seconds; time in which no driver ran is not counted."""
     consecutive_failures: Annotated[int, Field(ge=1)] = 8

@@ -202,6 +202,7 @@ class Session:
                 "gpus": asked.gpus_per_trial,
                 "keeps_best": self.config.final.kept_checkpoints > 0,
                 "checkpoint_every": self.config.budget.checkpoint_every,
+                "checkpoint_seconds": self.config.budget.checkpoint_seconds,
                 "pauses": pauses(self.config.pruner, self.config.budget.epochs),
             }
             resources = {"CPU": per_trial.cpus, "GPU": per_trial.gpus}

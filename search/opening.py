@@ -20,6 +20,8 @@ from search.storage_copy import read_copy, restore_files
 # What may change between two sessions of one study: how long and where it runs, not what it means.
 CHANGEABLE = (
     "budget.trials",
+    "budget.checkpoint_every",
+    "budget.checkpoint_seconds",
     "budget.wall_seconds",
     "budget.consecutive_failures",
     "budget.retries",

@@ -25,28 +25,35 @@ class Saving:
 
     Attributes:
         every: Epochs between checkpoints.
+        seconds: Of training between checkpoints, at least.
         pauses: Epochs after which the trial may have to wait and must then find one.
         keeps_best: A checkpoint of the best epoch is wanted at the end, and none of the last one unless it is the best.
     """
 
     checkpoints: Checkpoints
     every: int = 1
+    seconds: float = 0.0
     pauses: Collection[int] = ()
     keeps_best: bool = False
     _held: Checkpoint | None = field(default=None, init=False)
     _flushed: int | None = field(default=None, init=False)
     _written: int | None = field(default=None, init=False)
+    _unwritten_seconds: float = field(default=0.0, init=False)
     _unflushed_seconds: float = field(default=0.0, init=False)
 
     def after(self, training: "Training", result: "EpochResult") -> None:
         """Write what is due after this epoch, before anybody hears of it."""
-        self._unflushed_seconds += result.seconds.get("train", 0.0) + result.seconds.get("validation", 0.0)
+        trained = result.seconds.get("train", 0.0) + result.seconds.get("validation", 0.0)
+        self._unwritten_seconds += trained
+        self._unflushed_seconds += trained
         if self.keeps_best and training.best_epoch == result.epoch:
             self._held = training.checkpoint()
         if result.last:
             if self._held:
                 self._write(self._held, training, durable=True)
-        elif result.epoch % self.every == 0 or result.epoch in self.pauses:
+        elif result.epoch in self.pauses or (
+            result.epoch % self.every == 0 and self._unwritten_seconds >= self.seconds
+        ):
             self.pause(training)
 
     def pause(self, training: "Training") -> None:
@@ -69,5 +76,6 @@ class Saving:
         except OSError as error:  # a lost checkpoint costs epochs done again, a failed trial costs the result
             log.warning("no checkpoint after epoch %d: %s", checkpoint.epoch, error)
             return
+        self._unwritten_seconds = 0.0
         if durable:
             self._flushed, self._unflushed_seconds = checkpoint.epoch, 0.0

@@ -285,7 +285,8 @@ def _saving(study: Mapping[str, Any], checkpoints: Checkpoints) -> Saving:
     # Most trials are pruned at a rung or go on at once, so one that waits there is saved when its worker leaves it. Not
     # where a checkpoint must be brought home to the run folder, which is done with an epoch.
     pauses = study.get("pauses", ()) if "home" in study else ()
-    return Saving(checkpoints, study.get("checkpoint_every", 1), pauses, study.get("keeps_best", False))
+    every, seconds = study.get("checkpoint_every", 1), study.get("checkpoint_seconds", 0.0)
+    return Saving(checkpoints, every, seconds, pauses, study.get("keeps_best", False))
 
 
 def _short(values: Mapping[str, float]) -> str:

@@ -52,9 +52,29 @@ def saved(folder):
 )
 def test_what_is_due_and_the_best_epoch_are_on_disk(tmp_path, losses, keeps_best, every, pauses, after_each_epoch):
     training = Losses(losses)
-    saving = Saving(Checkpoints(tmp_path / "it", "owner"), every, pauses, keeps_best)
+    saving = Saving(Checkpoints(tmp_path / "it", "owner"), every, 0.0, pauses, keeps_best)
     found = []
     for _ in losses:
+        saving.after(training, training.next())
+        found.append(saved(tmp_path / "it"))
+    assert found == after_each_epoch
+
+
+@pytest.mark.parametrize(
+    ("every", "pauses", "after_each_epoch"),
+    [
+        (1, (), [[], [], [3], [3], [3], [3, 6], [3, 6]]),
+        (2, (), [[], [], [], [4], [4], [4], [4]]),
+        (1, (2,), [[], [2], [2], [2], [2, 5], [2, 5], [2, 5]]),
+    ],
+)
+def test_a_checkpoint_waits_for_so_many_seconds_of_training_since_the_one_before(
+    tmp_path, every, pauses, after_each_epoch
+):
+    training = Losses([9, 8, 7, 6, 5, 4, 3], seconds=25.0)
+    saving = Saving(Checkpoints(tmp_path / "it", "owner"), every, 60.0, pauses)
+    found = []
+    for _ in range(7):
         saving.after(training, training.next())
         found.append(saved(tmp_path / "it"))
     assert found == after_each_epoch
