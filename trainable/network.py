@@ -54,6 +54,27 @@ class NetworkKey:
         )
 
 
+class Graph:
+    """A function as one graph, made at the first call. A `tf.function` looks for the right trace at every call, 0.3 ms;
+    here there is only one.
+
+    Args:
+        function: Of tensors.
+        signature: Shapes and types of its inputs, possibly in lists.
+        xla: Whether XLA compiles it.
+    """
+
+    def __init__(self, function: Any, signature: list[Any], xla: bool):
+        self._function = tf.function(function, signature, autograph=False, jit_compile=xla)
+
+    def __call__(self, *inputs: Any) -> Any:
+        return self._trace(*inputs)
+
+    @cached_property
+    def _trace(self) -> Any:
+        return self._function.get_concrete_function()
+
+
 class Network:
     """A cut backbone with a head: steps, predictions, and the state that a checkpoint holds."""
 
@@ -82,7 +103,8 @@ class Network:
         self._prefix = self._graph(self._compute_prefix, [images])
         self._step = self._graph(self._compute_step, signature)
         self._gradients = self._graph(self._compute_gradients, signature)
-        self._apply = self._graph(self._compute_update)
+        moving = (*self._backbone_weights, *self._head_weights)
+        self._apply = self._graph(self._compute_update, [[tf.TensorSpec(each.shape, tf.float32) for each in moving]])
         self._probabilities = self._graph(self._compute_probabilities, [inputs])
 
     def reset(self, hyperparameters: Hyperparameters, seed: int) -> None:
@@ -201,8 +223,8 @@ class Network:
         probabilities = keras.layers.Softmax(name="probabilities", dtype="float32")(self._head(pooled))
         return keras.Model(images, probabilities, name="thawline")
 
-    def _graph(self, function: Any, signature: Any = None) -> Any:
-        return tf.function(function, signature, autograph=False, jit_compile=self.key.xla)
+    def _graph(self, function: Any, signature: list[Any]) -> Graph:
+        return Graph(function, signature, self.key.xla)
 
     def _fed(self, inputs: Any) -> Any:
         return tf.cast(inputs, self._inputs_dtype)
@@ -298,8 +320,11 @@ def _first_head(weights: list[Any], seed: int) -> list[np.ndarray]:
 
 
 def _drop(features: Any, rate: Any, seed: Any) -> Any:
-    kept = tf.random.stateless_uniform(tf.shape(features), seed) >= rate
-    return tf.where(kept, features / (1.0 - rate), 0.0)
+    def dropped() -> Any:
+        kept = tf.random.stateless_uniform(tf.shape(features), seed) >= rate
+        return tf.where(kept, features / (1.0 - rate), 0.0)
+
+    return tf.cond(rate > 0, dropped, lambda: tf.identity(features))  # a quarter of a head's step when nothing drops
 
 
 def _smooth(labels: Any, classes: int, smoothing: Any) -> Any:
