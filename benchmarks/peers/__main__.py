@@ -19,7 +19,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -56,7 +56,7 @@ def main() -> None:
     if asked.what == "record":
         return record(PLACE.absolute(), PLACE / "curves.csv", RECORDED)
     if asked.what == "judge":
-        judge_searches()
+        judge_searches({(f"{system}{asked.label}", seed) for system in asked.systems for seed in asked.seeds})
         return print_table(read_results())
     for seed in asked.seeds:
         for system in asked.systems:
@@ -92,8 +92,8 @@ def prepare_task(asked: argparse.Namespace) -> None:
     (PLACE / "task.json").write_text(json.dumps({"study": study, "weights": str(asked.weights.absolute())}))
 
 
-def judge_searches() -> None:
-    """Judge the searches that have not been yet, and write each down."""
+def judge_searches(chosen: Collection[tuple[str, int]]) -> None:
+    """Judge those of the chosen searches that have not been yet, and write each down."""
     from trainable.devices import apply_devices, plan_devices
 
     apply_devices(plan_devices(len(os.sched_getaffinity(0)), 0, []))
@@ -102,10 +102,11 @@ def judge_searches() -> None:
 
     done = {(line["system"], line["seed"]) for line in judged(PLACE)}
     for line in read_results():
-        name = {"system": line["system"], "seed": line["seed"]}
-        if line["kind"] == "search" and (line["system"], line["seed"]) not in done:
+        key = line["system"], line["seed"]
+        if line["kind"] == "search" and key in chosen and key not in done:
+            found = {"system": line["system"], "seed": line["seed"], **judge(Task.read(PLACE.absolute()), line)}
             with (PLACE / "judged.jsonl").open("a") as stream:
-                stream.write(json.dumps(name | judge(Task.read(PLACE.absolute()), line)) + "\n")
+                stream.write(json.dumps(found) + "\n")
 
 
 def run(kind: str, system: str, seed: int, label: str) -> None:
