@@ -14,7 +14,6 @@ machine; copied to runs/peers/ on such a machine, they are gone on from.
 
 import argparse
 import json
-import math
 import os
 import statistics
 import sys
@@ -209,12 +208,19 @@ def print_table(results: Iterable[dict[str, Any]]) -> None:
 
 
 def print_arrival(peer: dict[str, Any], ours: dict[str, Any]) -> None:
-    """When each search had found a score as good as the best that the other one ended with."""
+    """When each search had found a score as good as the best of the other one's."""
     for one, other in ((ours, peer), (peer, ours)):
         sought = max(epoch["value"] for epoch in other["epochs"])
-        after = min((epoch.get("after", math.nan) for epoch in one["epochs"] if epoch["value"] >= sought), default=None)
-        when = "never" if after is None else f"after {after:.0f} s of {one['seconds']:.0f} s (nan: not recorded)"
-        print(f"search: {one['system']} seed {one['seed']} was as good as {other['system']} ({sought:.3f}) {when}")
+        when = f"{arrival(one, sought)}, {other['system']} itself {arrival(other, sought)}"
+        print(f"search: {one['system']} seed {one['seed']} was as good as {other['system']}'s {sought:.3f} {when}")
+
+
+def arrival(line: dict[str, Any], sought: float) -> str:
+    """When a search first had this score, in words; the first runs did not note it."""
+    after = [epoch.get("after") for epoch in line["epochs"] if epoch["value"] >= sought]
+    if not after:
+        return "never"
+    return "at some time" if after[0] is None else f"after {after[0]:.0f} s"
 
 
 def print_ratio(of: dict[tuple[str, int], Any], kind: str, system: str, measure: str, unit: str) -> None:
