@@ -88,7 +88,7 @@ class Network:
         self._head_weights = list(self._head.trainable_variables)
         self._backbone_optimizer = build_optimizer(key.optimizer, key.momentum, self._backbone_weights)
         self._head_optimizer = build_optimizer(key.optimizer, key.momentum, self._head_weights)
-        self._continued: dict[int, Any] = {}
+        self._continued: dict[int, Graph] = {}
         self._inputs_dtype = backbone.output_dtype(self.cut)
         self._dropout = tf.Variable(0.0, trainable=False)
         self._label_smoothing = tf.Variable(0.0, trainable=False)

@@ -100,10 +100,9 @@ def judge_searches(chosen: Collection[tuple[str, int]]) -> None:
     from task import Task
 
     done = {(line["system"], line["seed"]) for line in judged(PLACE)}
-    for line in read_results():
-        key = line["system"], line["seed"]
-        if line["kind"] == "search" and key in chosen and key not in done:
-            found = {"system": line["system"], "seed": line["seed"], **judge(Task.read(PLACE.absolute()), line)}
+    for (system, seed), line in of_kind(read_results(), "search").items():
+        if (system, seed) in chosen and (system, seed) not in done:
+            found = {"system": system, "seed": seed, **judge(Task.read(PLACE.absolute()), line)}
             with (PLACE / "judged.jsonl").open("a") as stream:
                 stream.write(json.dumps(found) + "\n")
 
@@ -193,18 +192,22 @@ def print_table(results: Iterable[dict[str, Any]]) -> None:
         aucs = f", test AUC of three seeds {', '.join(f'{auc:.3f}' for auc in scored)}" if scored else ""
         print(f"{line['kind']:7} {line['system']:14} seed {line['seed']}: {summary(line)}{aucs}")
     for kind in KINDS:
-        of = {(line["system"], line["seed"]): line for line in lines if line["kind"] == kind}
+        of = of_kind(lines, kind)
         for system in dict.fromkeys(name for name, _ in of):
             for measure, unit in (("seconds", "wall time"), ("cpu_seconds", "CPU time")):
                 print_ratio(of, kind, system, measure, unit)
-    searches = [line for line in lines if line["kind"] == "search"]
-    for line in searches:
-        ours = next((each for each in searches if (each["system"], each["seed"]) == ("thawline", line["seed"])), line)
-        if line["system"] in NAMES and ours is not line:
-            print_arrival(line, ours)
+    searches = of_kind(lines, "search")
+    for (system, seed), line in searches.items():
+        if system in NAMES and system != "thawline" and ("thawline", seed) in searches:
+            print_arrival(line, searches["thawline", seed])
     for system in dict.fromkeys(name for name, _ in test):
         means = [statistics.fmean(aucs) for (name, _), aucs in test.items() if name == system]
         print(f"{system}: test AUC of the configuration found, mean {spread(means, 3)}, {len(means)} searches")
+
+
+def of_kind(lines: Iterable[dict[str, Any]], kind: str) -> dict[tuple[str, int], dict[str, Any]]:
+    """The searches or the replays, by system and seed."""
+    return {(line["system"], line["seed"]): line for line in lines if line["kind"] == kind}
 
 
 def print_arrival(peer: dict[str, Any], ours: dict[str, Any]) -> None:

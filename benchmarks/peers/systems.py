@@ -186,22 +186,23 @@ def thawline(task: Task, seed: int, runs: Runs | None) -> None:
 def note_ledger(run: Path) -> None:
     """Write down the epochs that a finished study has in its ledger, counted in passes through the images."""
     from search.config import StudyConfig
-    from search.events import EpochReported
+    from search.events import EpochReported, from_json
     from search.ledger import read_history
     from search.paths import StudyPaths
     from search.recovery import read_entries
 
-    reported = [entry for entry in read_entries(StudyPaths(run).ledger) if entry.kind == EpochReported.kind]
-    bodies = [(json.loads(entry.body), entry.at) for entry in reported]
-    heard = {(body["number"], body["epoch"]): at for body, at in bodies if not body["repeat"]}
+    heard = {}
+    for entry in read_entries(StudyPaths(run).ledger):
+        match from_json(entry.kind, entry.body):
+            case EpochReported(number=number, epoch=epoch, repeat=0):
+                heard[number, epoch] = entry.at
     parts = StudyConfig.load(StudyPaths(run).study_file).training.get("epochs_per_pass", 1)
     processes: dict[str, int] = {}
     for trial in read_history(StudyPaths(run).ledger).search_trials():
         for epoch in trial.epochs:
             process = processes.setdefault(str(trial.worker), len(processes))
-            passes = {"epoch": epoch.epoch / parts, "share": 1 / parts}
+            passes = {"epoch": epoch.epoch / parts, "share": 1 / parts, "at": heard[trial.number, epoch.epoch]}
             line = {"parameters": trial.parameters, **passes, "value": epoch.metrics[METRIC]}
-            line["at"] = heard[trial.number, epoch.epoch]
             with Path(os.environ["PEERS_EPOCHS"]).open("a") as stream:
                 stream.write(json.dumps(line | {"process": process}) + "\n")
 
