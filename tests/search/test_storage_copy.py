@@ -103,6 +103,7 @@ def test_a_copy_follows_while_the_study_runs(paths, place, said):
         for count in range(1, 4):
             ledger.append(*asked(count))
             wait_for(lambda: len(read_copy(place)) == ledger.sequence)
+            assert read_copy(place) == read(paths.ledger)
 
 
 def test_whole_pieces_are_written_once_and_many_changes_together(paths, place, handler, said, monkeypatch):
