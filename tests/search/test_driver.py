@@ -103,6 +103,7 @@ def test_another_configuration_on_a_run_is_refused_with_every_difference(tmp_pat
 def test_how_long_and_where_a_study_runs_may_change(tmp_path):
     opened(study(tmp_path))
     budget = {"trials": 99, "wall_seconds": 5.5, "retries": 0, "consecutive_failures": 1}
+    budget |= {"checkpoint_every": 2, "checkpoint_seconds": 60}
     more = {"budget": budget, "resources": {"cpus_per_trial": 2, "address": "auto"}, "final": {"finalists": 0}}
     paths = opened(study(tmp_path, **more))
     assert StudyConfig.load(paths.study_file).budget.trials == 99
