@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 from pydantic import BaseModel
 
 from search.bridges.copies import copied_to_bridges, logging_problems
-from search.config import StudyConfig
+from search.config import StudyConfig, differences
 from search.disk import locks_work
 from search.errors import ConfigurationError, StudyStopped
 from search.events import Event, Noted, SessionOpened
@@ -26,6 +26,7 @@ from search.opening import (
     check_same_data,
     check_same_study,
     check_trials_known,
+    earlier_study,
     entries_elsewhere,
     only_driver,
 )
@@ -73,6 +74,11 @@ class Trainable(Protocol):
     def trial_class(self) -> type:
         """A Ray class trainable whose steps give the messages of `tune_bridge`."""
 
+    def settled(self, config: Any, earlier: StudyConfig | None) -> Any:
+        """The configuration, with everything decided that it leaves to the machine; as `earlier` has it, the one that
+        the study was begun with, if it was.
+        """
+
     def prepare(self, config: Any, largest: Mapping[str, Any], folder: Path, progress: Any) -> Prepared:
         """Check all that the trainable knows of and make ready what trials need. Raises an error with `problems`."""
 
@@ -111,14 +117,17 @@ class Session:
                 self.view.say(f"{self.paths.root}: file locks do not work there; heartbeats keep other drivers away")
             place = copy_of(self.paths, self.config.storage_copy)
             elsewhere = entries_elsewhere(self.paths, place, self.view.say)
-            record = check_same_study(self.paths, self.config, elsewhere)
+            earlier = earlier_study(self.paths, elsewhere)
+            self._settle(earlier)
+            if earlier:
+                check_same_study(self.paths, earlier, self.config)
             if not elsewhere and not begun(self.paths):
                 self.paths.split.unlink(missing_ok=True)  # of a start that was cut off, with other settings perhaps
             stack.enter_context(self.view)
             self._prepared = self._trainable.prepare(
                 self.config, largest_values(self.config), self.paths.root, self.view.preparing
             )
-            check_same_data(record, self._prepared.record)
+            check_same_data(earlier.record if earlier else None, self._prepared.record)
             self.ledger = stack.enter_context(Ledger(self.paths.ledger, elsewhere, accept_loss=self._accept_loss))
             if self.ledger.recovered:
                 self.view.say(self.ledger.recovered)
@@ -233,6 +242,13 @@ class Session:
         }
         if facts != self.history.note("cluster"):
             self.note("cluster", facts)
+
+    def _settle(self, earlier: StudyConfig | None) -> None:
+        """Decide what the study file leaves to the machine, and say it."""
+        settled = self._trainable.settled(self.config, earlier)
+        for line in differences(self.config.dump(), settled.dump()):
+            self.view.say(f"{line} on this machine")
+        self.config = settled
 
     def _show(self, event: Event) -> None:
         try:

@@ -115,13 +115,11 @@ def check_trials_known(paths: StudyPaths, history: History, accept_loss: bool) -
         path.rename(path.with_name(f"{path.name}-lost-{uuid.uuid4().hex[:8]}"))
 
 
-def check_same_study(
-    paths: StudyPaths, config: StudyConfig, elsewhere: Mapping[str, Sequence[Entry]]
-) -> dict[str, Any] | None:
-    """What the study file of an earlier session recorded; None for a new study.
+def earlier_study(paths: StudyPaths, elsewhere: Mapping[str, Sequence[Entry]]) -> StudyConfig | None:
+    """The study file of an earlier session, with what it recorded; None for a new study.
 
     Raises:
-        ConfigurationError: when the earlier session had another configuration; the differences are named.
+        LedgerError: when there is one, but no ledger.
     """
     if not paths.study_file.exists():
         return None
@@ -130,7 +128,15 @@ def check_same_study(
             f"{paths.ledger}: a study was begun here, so its ledger must be here too, but it is gone; put back a copy, "
             f"or remove {paths.root} to begin anew"
         )
-    earlier = StudyConfig.load(paths.study_file)
+    return StudyConfig.load(paths.study_file)
+
+
+def check_same_study(paths: StudyPaths, earlier: StudyConfig, config: StudyConfig) -> None:
+    """That a study goes on as it was begun.
+
+    Raises:
+        ConfigurationError: when the earlier session had another configuration; the differences are named.
+    """
     changed = [
         line for line in differences(_comparable(earlier), _comparable(config)) if not line.startswith(CHANGEABLE)
     ]
@@ -138,7 +144,6 @@ def check_same_study(
         raise ConfigurationError(
             [f"{paths.root} holds a study with another configuration; give another --name, or undo:", *changed]
         )
-    return earlier.record
 
 
 def _comparable(config: StudyConfig) -> dict[str, Any]:

@@ -100,6 +100,9 @@ class Trainable:
     metrics = ("v",)
     trial_class = Trial
 
+    def settled(self, config, earlier):
+        return config
+
     def prepare(self, config, largest, folder, progress):
         return Prepared({}, {"folder": sys.argv[1]})
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from trainable.devices import computes_bfloat16
 from trainable.hyperparameters import Hyperparameters
 from trainable.settings import DataSettings, ModelSettings
 
@@ -38,6 +39,22 @@ class ImageTrainable:
         from trainable.trial import ImageTrial
 
         return ImageTrial
+
+    def settled(self, config: Any, earlier: Any | None) -> Any:
+        """A configuration with a precision in the place of `auto`: all trials of a study compute in one.
+
+        Args:
+            config: With these sections.
+            earlier: What the study was begun with, its sections plain, if it was.
+        """
+        if config.model.precision != "auto":
+            return config
+        if earlier:
+            precision = earlier.model["precision"]
+        else:
+            in_bfloat16 = computes_bfloat16(config.resources.gpus_per_trial > 0)
+            precision = "mixed_bfloat16" if in_bfloat16 else "float32"
+        return config.model_copy(update={"model": config.model.model_copy(update={"precision": precision})})
 
     def prepare(self, config: Any, largest: Mapping[str, Any], folder: Path, progress: "Progress") -> "Prepared":
         """See `trainable.preparation.prepare`; `config` is a study configuration with these sections.

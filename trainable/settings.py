@@ -92,8 +92,9 @@ class ModelSettings(Section):
     batch_norm: Literal["auto", "frozen", "frozen_prefix", "train"] = "auto"
     """`frozen`: every BatchNorm of the backbone keeps statistics and weights; `frozen_prefix`: those below the freeze
     depth do; `train`: all of them train, at any depth. `auto`: `frozen`, but `train` with random weights."""
-    precision: Literal["float32", "mixed_bfloat16"] = "float32"
-    """Keras precision policy."""
+    precision: Literal["float32", "mixed_bfloat16", "auto"] = "float32"
+    """Keras precision policy. `auto`: `mixed_bfloat16` if the machine that begins the study computes in it (a processor
+    with AVX-512 BF16 or AMX; with `resources.gpus_per_trial`, its GPUs from Ampere on), else `float32`."""
     features: Literal["off", "auto", "all"] = "auto"
     """Whether outputs of the frozen part are kept and shared between trials; `auto`: where that pays."""
     features_dtype: Literal["float32", "float16"] = "float32"

@@ -41,7 +41,7 @@ def retrain_exported(best: Path, folder: Path, view: "View", *, on_cluster: bool
         view: Sees how far it is.
         on_cluster: Where trials used GPUs of the cluster and this machine has none, let a node of it do the work.
     """
-    config: Any = StudyConfig.load(best, (), ImageTrainable.sections)
+    config: Any = ImageTrainable().settled(StudyConfig.load(best, (), ImageTrainable.sections), None)
     prepared = ImageTrainable().prepare(config, {}, folder, view.preparing)
     _check_same_images(config, prepared, StudyPaths(folder))
     plan = plan_of(config)

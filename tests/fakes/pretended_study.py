@@ -143,6 +143,9 @@ class Pretender:
     metrics = ("v",)
     trial_class = PretendedTrial
 
+    def settled(self, config: Any, earlier: Any) -> Any:
+        return config
+
     def prepare(self, config: Any, largest: Any, folder: Path, progress: Any) -> Prepared:
         (folder.parent / f"{folder.name}.preparing").touch()
         time.sleep(config.training.preparing_seconds)

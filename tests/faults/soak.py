@@ -57,6 +57,9 @@ class Pretender:
     metrics = ("v",)
     trial_class = object
 
+    def settled(self, config: Any, earlier: Any) -> Any:
+        return config
+
     def prepare(self, config: Any, largest: Any, folder: Path, progress: Any) -> Any:
         return SimpleNamespace(record={}, context={})
 

@@ -47,6 +47,9 @@ class Nothing:
     metrics = ("v",)
     trial_class = object
 
+    def settled(self, config: Any, earlier: Any) -> Any:
+        return config
+
     def prepare(self, config: Any, largest: Any, folder: Path, progress: Any) -> Any:
         return SimpleNamespace(record={}, context={})
 

@@ -282,7 +282,9 @@ class Mistaken(View):
 
 
 def test_f43_a_view_that_breaks_does_not_end_the_search(tmp_path, caplog):
-    trainable = SimpleNamespace(sections={}, metrics=("v",), prepare=lambda *_: SimpleNamespace(record={}, context={}))
+    prepared = SimpleNamespace(record={}, context={})
+    doings = {"settled": lambda config, _: config, "prepare": lambda *_: prepared}
+    trainable = SimpleNamespace(sections={}, metrics=("v",), **doings)
     document = config(trials=1).model_dump(mode="json") | {"name": "it", "storage": str(tmp_path)}
     with Session(StudyConfig.parse(document), trainable, Mistaken()) as session:
         session.note("winner", {"number": 1})

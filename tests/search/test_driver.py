@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from pydantic import BaseModel
@@ -43,6 +43,9 @@ class Nothing:
     def __init__(self, fingerprint="f1"):
         self.fingerprint = fingerprint
         self.prepared: list[Any] = []
+
+    def settled(self, config, earlier):
+        return config
 
     def prepare(self, config, largest, folder, progress):
         self.prepared.append((config, largest, folder))
@@ -98,6 +101,37 @@ def test_another_configuration_on_a_run_is_refused_with_every_difference(tmp_pat
         "budget.epochs: 9 -> 3",
     ]
     assert paths.study_file.read_bytes() == before
+
+
+class Deciding(Nothing):
+    """Makes a width of 0 one that suits the machine."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.width = width
+
+    def settled(self, config, earlier):
+        width = earlier.training["width"] if earlier else self.width
+        return config.model_copy(update={"training": Training(width=config.training.width or width)})
+
+
+def test_what_is_left_to_the_machine_is_decided_once_and_said(tmp_path):
+    class Told(View):
+        said: ClassVar[list[str]] = []
+
+        def say(self, text):
+            self.said.append(text)
+
+    left_open = study(tmp_path, training={"width": 0})
+    with Session(left_open, Deciding(16), Told()) as session:
+        assert session._trainable.prepared[0][0].training.width == session.config.training.width == 16
+    assert Told.said == ["training.width: 0 -> 16 on this machine"]
+    assert StudyConfig.load(session.paths.study_file).training["width"] == 16
+    for again in (left_open, StudyConfig.load(session.paths.study_file), study(tmp_path, training={"width": 16})):
+        with Session(again, Deciding(32)) as session:
+            assert session.config.training.width == 16
+    [_, line] = refused(study(tmp_path, training={"width": 32}), Deciding(32))
+    assert line == "training.width: 16 -> 32"
 
 
 def test_how_long_and_where_a_study_runs_may_change(tmp_path):

@@ -4,7 +4,14 @@ import sys
 
 import pytest
 
-from trainable.devices import DeviceSettings, plan_devices, plan_memory, total_megabytes, visible_gpus
+from trainable.devices import (
+    DeviceSettings,
+    computes_bfloat16,
+    plan_devices,
+    plan_memory,
+    total_megabytes,
+    visible_gpus,
+)
 from trainable.errors import InputError
 
 
@@ -63,6 +70,45 @@ def test_without_a_word_from_the_environment_the_driver_is_asked(monkeypatch, tm
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert visible_gpus() == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("fpu avx2 avx512f avx512_vnni", False),
+        ("fpu avx512f avx512_bf16 amx_bf16", True),
+        ("fpu avx512_bf16", True),
+        ("fpu amx_bf16_x", False),
+    ],
+)
+def test_a_processor_says_by_its_flags_whether_it_computes_in_bfloat16(tmp_path, flags, expected):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nmodel name\t: A\nflags\t\t: {flags}\n\nprocessor\t: 1\n")
+    assert computes_bfloat16(False, tmp_path / "cpuinfo") == expected
+
+
+def test_a_processor_that_nothing_is_known_of_computes_no_bfloat16(tmp_path):
+    assert not computes_bfloat16(False, tmp_path / "cpuinfo")
+
+
+@pytest.mark.parametrize(
+    ("driver", "expected"),
+    [
+        ("echo 8.0", True),
+        ("echo 9.0; echo 8.9", True),
+        ("echo 9.0; echo 7.5", False),  # an A100 beside a T4
+        ("echo N/A", False),
+        ("exit 6", False),
+        ("true", False),
+        (None, False),
+    ],
+)
+def test_gpus_say_by_their_capability_whether_all_compute_in_bfloat16(monkeypatch, tmp_path, driver, expected):
+    if driver:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{driver}\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "cpuinfo").write_text("flags : avx512_bf16")
+    assert computes_bfloat16(True, tmp_path / "cpuinfo") == expected
 
 
 DRIVER = """#!/bin/sh

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from search.config import StudyConfig
 from trainable import ImageTrainable
 from trainable.errors import InputError
 from trainable.hyperparameters import Hyperparameters
@@ -31,6 +32,47 @@ def test_a_study_file_has_a_section_for_images_network_and_training():
 def test_an_objective_may_be_any_score_of_either_part():
     assert len(ImageTrainable.metrics) == len(set(ImageTrainable.metrics)) == 14
     assert {"val_auc", "val_accuracy", "val_loss", "auc", "loss"} <= set(ImageTrainable.metrics)
+
+
+def settled(precision, units, monkeypatch, earlier=None):
+    """The precision that a study gets; `units`: whether processor and GPUs compute in bfloat16."""
+    monkeypatch.setattr("trainable.image_trainable.computes_bfloat16", lambda gpus: units["gpus" if gpus else "cpu"])
+    before = study(model={"weights": "random", "precision": precision}, resources={"gpus_per_trial": units["wanted"]})
+    after = ImageTrainable().settled(before, earlier)
+    changed = before.model_copy(update={"model": before.model.model_copy(update={"precision": after.model.precision})})
+    assert after == changed
+    return after.model.precision
+
+
+def study(**sections):
+    return StudyConfig.of(ImageTrainable.sections).parse({"data": {"path": "images"}, **sections})
+
+
+@pytest.mark.parametrize("wanted", [0, 0.5])
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_a_precision_that_was_asked_for_is_left_alone(monkeypatch, precision, wanted):
+    for units in ({"cpu": True, "gpus": True}, {"cpu": False, "gpus": False}):
+        assert settled(precision, {**units, "wanted": wanted}, monkeypatch) == precision
+
+
+@pytest.mark.parametrize(
+    ("units", "expected"),
+    [
+        ({"cpu": True, "gpus": False, "wanted": 0}, "mixed_bfloat16"),
+        ({"cpu": False, "gpus": True, "wanted": 0}, "float32"),
+        ({"cpu": False, "gpus": True, "wanted": 0.5}, "mixed_bfloat16"),
+        ({"cpu": True, "gpus": False, "wanted": 1}, "float32"),
+    ],
+)
+def test_auto_is_the_precision_that_those_who_will_compute_have_units_for(monkeypatch, units, expected):
+    assert settled("auto", units, monkeypatch) == expected
+
+
+@pytest.mark.parametrize("begun", ["float32", "mixed_bfloat16"])
+def test_a_study_that_was_begun_keeps_its_precision_on_another_machine(monkeypatch, begun):
+    earlier = StudyConfig.parse(study(model={"weights": "random", "precision": begun}).dump())
+    for has in (True, False):
+        assert settled("auto", {"cpu": has, "gpus": has, "wanted": 0}, monkeypatch, earlier) == begun
 
 
 def test_trials_are_told_the_fixed_settings_in_plain_values(drawn, tmp_path):
