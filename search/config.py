@@ -65,12 +65,14 @@ class Pruner(Section):
     """Who ends hopeless trials early."""
 
     name: Literal["successive_halving", "hyperband", "median", "none"] = "successive_halving"
-    variant: Literal["stopping", "promotion"] = "stopping"
+    variant: Literal["stopping", "promotion", "synchronous"] = "stopping"
     """What becomes of a trial that is behind at a rung (successive_halving). `stopping`: it is pruned; the first trials
     go on, because nobody is there to compare them with. `promotion`: it waits, and goes on from its checkpoint once it
     is among the best. Fewer epochs are trained, and waiting trials keep a checkpoint each on disk: at the first rung at
     most one in `reduction_factor` of `budget.trials`, at each further rung as much less again. Of the samplers, tpe
     (multivariate, without conditions) counts a waiting trial as a pruned one; the others as one that runs.
+    `synchronous`: it waits until nobody that comes later can take its place, or a worker would have nothing else to do.
+    Fewest epochs, but hardly a trial is trained to the end before all have begun: not with `budget.wall_seconds`.
     """
     min_epochs: Annotated[int, Field(ge=1)] = 1
     """No trial is pruned before this many epochs."""
@@ -81,8 +83,8 @@ class Pruner(Section):
 
     @model_validator(mode="after")
     def _has_rungs(self) -> Self:
-        if self.variant == "promotion" and self.name != "successive_halving":
-            raise ValueError(f"variant `promotion` needs the name `successive_halving`, but got {self.name!r}")
+        if self.variant != "stopping" and self.name != "successive_halving":
+            raise ValueError(f"variant `{self.variant}` needs the name `successive_halving`, but got {self.name!r}")
         return self
 
 

@@ -21,7 +21,7 @@ Entry = tuple[float, int]  # how bad a trial's value at a rung is, and its numbe
 def build_pruner(settings: Pruner, epochs: int) -> BasePruner:
     """The pruner; `epochs` is the most a trial may get."""
     match settings.name:
-        case "successive_halving" if settings.variant == "promotion":
+        case "successive_halving" if settings.variant != "stopping":
             return NopPruner()  # a `Ladder` decides
         case "successive_halving":
             return SuccessiveHalving(settings.min_epochs, settings.reduction_factor)
@@ -100,36 +100,46 @@ def pauses(settings: Pruner, epochs: int) -> list[int]:
     """Epochs after which a trial may have to wait: the rungs below the most that it may get."""
     found: list[int] = []
     epoch = settings.min_epochs
-    while settings.variant == "promotion" and epoch < epochs:
+    while settings.variant != "stopping" and epoch < epochs:
         found.append(epoch)
         epoch *= settings.reduction_factor
     return found
 
 
-@dataclass
+@dataclass(eq=False)
 class Rung:
     """The trials that have reached one epoch.
 
     Attributes:
         expected: How many there will be, if none goes on that others outdo later.
         factor: One in so many goes on.
+        rounded_up: Whether a part of a place counts as one in the end.
         entries: All of them, the best first.
         waiting: Those that are paused here, the best first.
     """
 
     expected: int
     factor: int
+    rounded_up: bool
     entries: list[Entry] = field(default_factory=list)
     waiting: list[Entry] = field(default_factory=list)
 
     def places(self, more: bool) -> int:
-        """How many go on now: the share of those that are here, rounded up only when no new trial will come."""
-        return len(self.entries) // self.factor if more else -(-len(self.entries) // self.factor)
+        """How many go on now: the share of those that are here; what it is in the end, only if no new trial comes."""
+        return len(self.entries) // self.factor if more else self._share(len(self.entries))
 
     @property
     def most_places(self) -> int:
         """How many go on in the end."""
-        return -(-max(self.expected, len(self.entries)) // self.factor)
+        return self._share(max(self.expected, len(self.entries)))
+
+    @property
+    def certain_places(self) -> int:
+        """How many of those that are here go on whatever the others bring."""
+        return max(0, self.most_places - max(0, self.expected - len(self.entries)))
+
+    def _share(self, trials: int) -> int:
+        return -(-trials // self.factor) if self.rounded_up else max(1, trials // self.factor)
 
     def among(self, badness: float, places: int) -> bool:
         """Whether a value is among so many best, ties included."""
@@ -137,7 +147,8 @@ class Rung:
 
 
 class Ladder:
-    """Asynchronous successive halving as Li et al. (2020) describe it: who is behind at a rung waits for promotion.
+    """Successive halving as Li et al. (2020) describe it, asynchronous or not: who is behind at a rung waits for
+    promotion.
 
     What it says depends on the values that trials had at the rungs, on who waits, and on the number of trials.
 
@@ -145,21 +156,25 @@ class Ladder:
         pauses: The epochs of its rungs, the lowest first; without any, everybody goes on.
     """
 
-    def __init__(self, pauses: Sequence[int], factor: int, trials: int, direction: str):
-        """`trials`: that the study will have."""
+    def __init__(self, pauses: Sequence[int], factor: int, trials: int, direction: str, synchronous: bool = False):
+        """`trials`: that the study will have. `synchronous`: while more are to come to a rung, only those go on whom
+        nobody can outdo, and in the end one in `factor`, rounded down, as Li et al. have it.
+        """
         self.pauses = pauses
+        self._synchronous = synchronous
         self._sign = -1 if direction == "maximize" else 1
         self._rungs: list[Rung] = []
         for _ in pauses:
-            self._rungs.append(Rung(trials, factor))
-            trials = -(-trials // factor)
+            self._rungs.append(Rung(trials, factor, rounded_up=not synchronous))
+            trials = self._rungs[-1].most_places
 
     @classmethod
     def of(cls, config: StudyConfig, trials: Iterable[TrialRecord]) -> "Ladder":
         """The ladder as these trials of a study left it."""
         trials, pruner, objective = list(trials), config.pruner, config.objective
         epochs, most = pauses(pruner, config.budget.epochs), max(len(trials), config.budget.trials)
-        ladder = cls(epochs, pruner.reduction_factor, most, objective.direction)
+        synchronous = pruner.variant == "synchronous"
+        ladder = cls(epochs, pruner.reduction_factor, most, objective.direction, synchronous)
         for trial in trials if epochs else ():
             values = trial.values(objective.metric)
             for epoch in values:
@@ -174,7 +189,7 @@ class Ladder:
         It goes on at once if it is among the best, and is pruned if as many others as can ever go on are better.
         """
         rung, badness = self._enter(number, epoch, value), self._sign * value
-        if rung is None or rung.among(badness, rung.places(more)):
+        if rung is None or rung.among(badness, self._places(rung, more)):
             return "continue"
         return "pause" if rung.among(badness, rung.most_places) else "prune"
 
@@ -185,7 +200,7 @@ class Ladder:
     def promote(self, more: bool) -> int | None:
         """The best trial that waits at the highest rung at which one may go on; it waits no more. None: none may."""
         for rung in reversed(self._rungs):
-            if rung.waiting and rung.among(rung.waiting[0][0], rung.places(more)):
+            if self._gives(rung, more):
                 return rung.waiting.pop(0)[1]
         return None
 
@@ -208,6 +223,19 @@ class Ladder:
         for rung in self._rungs:
             rung.waiting = []
         return gone
+
+    def _gives(self, rung: Rung, more: bool) -> bool:
+        """Whether one that waits at a rung goes on now."""
+        return bool(rung.waiting) and rung.among(rung.waiting[0][0], self._places(rung, more))
+
+    def _places(self, rung: Rung, more: bool) -> int:
+        """How many of those at a rung go on now."""
+        return rung.certain_places if self._synchronous and self._fills(rung, more) else rung.places(more)
+
+    def _fills(self, rung: Rung, more: bool) -> bool:
+        """Whether others are to come to a rung than those on their way, for which no worker should wait."""
+        below = self._rungs[: self._rungs.index(rung)]
+        return more or any(self._gives(each, more) for each in below)
 
     def _enter(self, number: int, epoch: int, value: float) -> Rung | None:
         rung = self._rung(epoch)

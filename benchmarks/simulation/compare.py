@@ -42,8 +42,8 @@ def _halving(factor: int, least: int = 1) -> dict[str, Any]:
     return {"name": "successive_halving", "reduction_factor": factor, "min_epochs": least}
 
 
-def _promotion(factor: int) -> dict[str, Any]:
-    return {**_halving(factor), "variant": "promotion"}
+def _promotion(factor: int, variant: str = "promotion") -> dict[str, Any]:
+    return {**_halving(factor), "variant": variant}
 
 
 def _hyperband(factor: int) -> dict[str, Any]:
@@ -60,6 +60,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "tpe/halving-2": ({}, _halving(2)),
     "tpe/halving-3": ({}, _halving(3)),
     "tpe/promotion-3": ({}, _promotion(3)),
+    "tpe/synchronous-3": ({}, _promotion(3, "synchronous")),
     "tpe/halving-4": ({}, _halving(4)),
     "tpe/halving-3, from 2": ({}, _halving(3, 2)),
     "tpe/halving-3, from 3": ({}, _halving(3, 3)),

@@ -34,12 +34,17 @@ KEENNESS = 15.0  # of the second half's choice: of two configurations 0.05 apart
 STOCK = "Ray Tune's ASHA"
 
 _PROMOTION = {"variant": "promotion"}
+_SYNCHRONOUS = {"variant": "synchronous"}
 PRUNERS: dict[str, dict[str, Any]] = {
     "none": {"name": "none"},
     "stopping": {"min_epochs": 2},
     "stopping, from 1/2": {},
     "promotion": {**_PROMOTION, "min_epochs": 2},
     "promotion, from 1/2": _PROMOTION,
+    "synchronous": {**_SYNCHRONOUS, "min_epochs": 2},
+    "synchronous, from 1/2": _SYNCHRONOUS,
+    "synchronous by 4": {**_SYNCHRONOUS, "min_epochs": 2, "reduction_factor": 4},
+    "synchronous by 2": {**_SYNCHRONOUS, "min_epochs": 2, "reduction_factor": 2},
     "promotion by 4": {**_PROMOTION, "min_epochs": 2, "reduction_factor": 4},
     "promotion by 4, from 1/2": {**_PROMOTION, "reduction_factor": 4},
     "promotion by 2, from 1/2": {**_PROMOTION, "reduction_factor": 2},

@@ -78,9 +78,9 @@ def test_a_trial_may_have_to_wait_at_the_rungs_below_its_last_epoch(pruner, epoc
     assert pauses(settings(**pruner).pruner, epochs) == expected
 
 
-def standing(before, value, trials, more, direction="maximize"):
+def standing(before, value, trials, more, direction="maximize", synchronous=False):
     """What follows from a value at the first rung after these others, of so many trials, one in three goes on."""
-    ladder = Ladder([1, 3], 3, trials, direction)
+    ladder = Ladder([1, 3], 3, trials, direction, synchronous)
     for number, each in enumerate(before):
         ladder.enter(number, 1, each, more)
     return ladder.enter(len(before), 1, value, more)
@@ -109,6 +109,45 @@ def standing(before, value, trials, more, direction="maximize"):
 def test_a_trial_at_a_rung_goes_on_waits_or_has_no_chance(before, value, trials, more, expected):
     assert standing(before, value, trials, more) == expected
     assert standing([-each for each in before], -value, trials, more, "minimize") == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "value", "trials", "more", "expected"),
+    [
+        ([], 5, 9, True, "pause"),
+        ([4] * 5, 5, 9, True, "pause"),  # three of nine will go on, and three more come
+        ([4] * 6, 5, 9, True, "continue"),  # two more cannot take all of three places
+        ([4] * 5 + [6], 5, 9, True, "pause"),
+        ([4] * 6 + [6], 5, 9, True, "continue"),
+        ([4] * 6, 4, 9, True, "continue"),  # ties go on
+        ([4] * 5, 5, 9, False, "continue"),  # the others are on their way: a worker would wait for them
+        ([4] * 5 + [6], 5, 9, False, "continue"),  # two of seven, rounded down
+        ([4] * 5 + [6, 6], 5, 9, False, "pause"),
+        ([4] * 4 + [6, 6, 6], 5, 9, False, "prune"),
+        ([6, 6, 6], 5, 9, True, "prune"),
+    ],
+)
+def test_in_the_synchronous_variant_a_trial_goes_on_once_nobody_can_take_its_place(
+    before, value, trials, more, expected
+):
+    assert standing(before, value, trials, more, synchronous=True) == expected
+    assert standing([-each for each in before], -value, trials, more, "minimize", synchronous=True) == expected
+
+
+def test_in_the_synchronous_variant_a_rung_is_settled_when_the_one_below_it_has_nobody_left_to_send():
+    ladder = Ladder([1, 3], 3, 9, "maximize", synchronous=True)
+    for number, value in enumerate([0.9, 0.8, 0.7, 0.6]):
+        verdict = ladder.enter(number, 1, value, True)
+        assert verdict == ("pause" if number < 3 else "prune")
+        if verdict == "pause":
+            ladder.wait(number, 1, value)
+    for number in range(4, 9):
+        assert ladder.enter(number, 1, 0.1, number < 8) == "prune"
+    assert ladder.promote(False) == 0
+    assert ladder.enter(0, 3, 0.9, False) == "pause"  # two are still to come
+    ladder.wait(0, 3, 0.9)
+    assert [ladder.promote(False), ladder.promote(False)] == [1, 2]
+    assert ladder.promote(False) == 0  # both are on their way
 
 
 def test_away_from_the_rungs_every_trial_goes_on():

@@ -52,6 +52,9 @@ def opened(path, events=None):
         yield ledger
 
 
+WAITING = ("promotion", "synchronous")  # variants of successive halving
+
+
 def config(space=NUMBERS, trials=18, epochs=9, sampler="tpe", pruner="successive_halving", **budget):
     return StudyConfig.parse(
         {
@@ -59,7 +62,7 @@ def config(space=NUMBERS, trials=18, epochs=9, sampler="tpe", pruner="successive
             "space": space,
             "objective": {"metric": "v"},
             "sampler": {"name": sampler, "startup_trials": 4},
-            "pruner": {"variant": pruner} if pruner == "promotion" else {"name": pruner, "startup_trials": 2},
+            "pruner": {"variant": pruner} if pruner in WAITING else {"name": pruner, "startup_trials": 2},
             "budget": {"trials": trials, "epochs": epochs, "consecutive_failures": 1000, **budget},
             "final": {"repeats": 2},
         }
@@ -126,7 +129,7 @@ def in_optuna(study):
     return [(t.state, t.params, t.intermediate_values, t.system_attrs) for t in optuna_trials(study)]
 
 
-@pytest.mark.parametrize("pruner", ["successive_halving", "promotion", "hyperband", "median", "none"])
+@pytest.mark.parametrize("pruner", ["successive_halving", *WAITING, "hyperband", "median", "none"])
 @pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes", "grid"])
 def test_a_study_killed_between_any_events_ends_as_if_it_had_not_been(tmp_path, sampler, pruner):
     settings = config({"grid": GRID, "tpe": CONDITIONAL}.get(sampler, NUMBERS), sampler=sampler, pruner=pruner)
@@ -607,7 +610,7 @@ def test_nothing_follows_a_search_that_was_stopped(ledger):
     assert made == []
 
 
-@pytest.mark.parametrize("pruner", ["successive_halving", "promotion"])
+@pytest.mark.parametrize("pruner", ["successive_halving", *WAITING])
 def test_a_search_and_its_reruns_killed_between_any_events_end_as_if_they_had_not_been(tmp_path, pruner):
     settings = config(trials=6, epochs=3, pruner=pruner)
 
@@ -707,10 +710,34 @@ def test_with_promotion_as_many_epochs_are_trained_as_the_order_of_values_says(
     assert (study.missing, study.stopped) == (0, None)
 
 
+@pytest.mark.parametrize("concurrency", [1, 2])
+@pytest.mark.parametrize(
+    "values", [lambda number: -number, lambda number: number, lambda number: derive_seed(4, number)]
+)
+def test_synchronous_trains_one_in_three_on_at_each_rung_in_whatever_order_they_come(ledger, values, concurrency):
+    study = Study(config(trials=24, pruner="synchronous", sampler="random"), ledger)
+    climb(study, values, concurrency)
+    best_first = sorted(ledger.history.search_trials(), key=lambda trial: -values(trial.number))
+    assert [len(trial.epochs) for trial in best_first] == [9] * 2 + [3] * 6 + [1] * 16
+    assert (study.missing, study.stopped) == (0, None)
+
+
+def test_synchronous_asks_for_all_trials_before_one_that_others_may_outdo_goes_on(ledger):
+    study = Study(config(trials=9, pruner="synchronous", sampler="random"), ledger)
+    asked, verdicts = [], []
+    while "continue" not in verdicts:
+        request = study.ask()
+        asked.append(request.key.number)
+        verdicts.append(report(study, request, request.key.number))
+    assert asked == list(range(7))  # two are left, and there are three places
+    assert verdicts == ["pause"] * 6 + ["continue"]
+
+
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_with_promotion_every_trial_ends_and_has_each_of_its_epochs_once(ledger, sampler, concurrency):
-    study = Study(config(trials=24, pruner="promotion", sampler=sampler), ledger)
+@pytest.mark.parametrize("pruner", WAITING)
+def test_where_trials_wait_every_one_ends_and_has_each_of_its_epochs_once(ledger, pruner, sampler, concurrency):
+    study = Study(config(trials=24, pruner=pruner, sampler=sampler), ledger)
     work(study, concurrency)
     trials = ledger.history.search_trials()
     assert len(trials) == 24
@@ -722,8 +749,9 @@ def test_with_promotion_every_trial_ends_and_has_each_of_its_epochs_once(ledger,
 
 
 @pytest.mark.parametrize("left", range(1, 4))
-def test_with_promotion_a_driver_killed_at_any_event_and_again_soon_after_changes_nothing(tmp_path, left):
-    settings = config(trials=9, pruner="promotion")
+@pytest.mark.parametrize("pruner", WAITING)
+def test_where_trials_wait_a_driver_killed_at_any_event_and_again_soon_after_changes_nothing(tmp_path, pruner, left):
+    settings = config(trials=9, pruner=pruner)
     session(tmp_path / "whole.db", settings, concurrency=2)
     expected = table(tmp_path / "whole.db")
     with Ledger(tmp_path / "whole.db") as ledger:
