@@ -176,6 +176,9 @@ def test_curves_to_the_end_are_whole_and_every_pruner_is_given_the_same_configur
     fewer = search("promotion", 3)
     assert fewer.passes < 100
     assert fewer.value in known.values[drawn]
+    fewest = search("synchronous", 3)
+    assert (fewest.whole, fewest.passes) == (2, 24 + 8 * 2 + 2 * 6)
+    assert fewest.value in known.values[drawn]
 
 
 def test_ray_tunes_scheduler_looks_after_whole_passes_and_lets_the_better_third_go_on():
