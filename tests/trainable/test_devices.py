@@ -1,4 +1,6 @@
 import json
+import os
+import platform
 import subprocess
 import sys
 
@@ -180,3 +182,26 @@ print(json.dumps([*set_to, late]))
     finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=170, check=False)
     assert finished.returncode == 0, finished.stderr
     assert json.loads(finished.stdout) == [1, 1, "", "1", "refused"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="TensorFlow's oneDNN is x86's")
+@pytest.mark.parametrize(("environment", "used"), [({}, True), ({"TF_ENABLE_ONEDNN_OPTS": "0"}, False)])
+def test_convolutions_are_onednns_whatever_the_processor_unless_the_environment_says_no(environment, used):
+    script = """
+from trainable.devices import apply_devices, plan_devices
+apply_devices(plan_devices(1, 0, []))
+import tensorflow as tf
+tf.function(tf.nn.conv2d)(tf.ones([1, 8, 8, 3]), tf.ones([3, 3, 3, 4]), 1, "SAME")
+"""
+    surroundings = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    finished = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**surroundings, "ONEDNN_VERBOSE": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert ("primitive,exec,cpu,convolution" in finished.stdout) == used
