@@ -202,7 +202,7 @@ def note_ledger(run: Path) -> None:
         for epoch in trial.epochs:
             process = processes.setdefault(str(trial.worker), len(processes))
             passes = {"epoch": epoch.epoch / parts, "share": 1 / parts, "at": heard[trial.number, epoch.epoch]}
-            line = {"parameters": trial.parameters, **passes, "value": epoch.metrics[METRIC]}
+            line = {"parameters": trial.parameters, **passes, "value": epoch.metrics[METRIC], "seconds": epoch.seconds}
             with Path(os.environ["PEERS_EPOCHS"]).open("a") as stream:
                 stream.write(json.dumps(line | {"process": process}) + "\n")
 
