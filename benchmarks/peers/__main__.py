@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--systems", nargs="+", default=list(NAMES), choices=NAMES)
     parser.add_argument("--label", default="", help="of a variant of thawline, set by PEERS_SETTINGS")
+    parser.add_argument("--every", type=int, default=1, help="replay one in so many of the list, for want of hours")
     asked = parser.parse_args()
     if asked.what == "table":
         return print_table(read_results())
@@ -59,7 +60,7 @@ def main() -> None:
         return print_table(read_results())
     for seed in asked.seeds:
         for system in asked.systems:
-            run(asked.what, system, seed, asked.label)
+            run(asked.what, system, seed, asked.label, asked.every)
     return print_table(read_results())
 
 
@@ -107,7 +108,7 @@ def judge_searches(chosen: Collection[tuple[str, int]]) -> None:
                 stream.write(json.dumps(found) + "\n")
 
 
-def run(kind: str, system: str, seed: int, label: str) -> None:
+def run(kind: str, system: str, seed: int, label: str, every: int) -> None:
     """One run of one system, unless there is one; its line is added to the results."""
     from meter import metered
 
@@ -115,7 +116,7 @@ def run(kind: str, system: str, seed: int, label: str) -> None:
     if any((line["kind"], line["system"], line["seed"]) == (kind, name, seed) for line in read_results()):
         return
     runs = PLACE / "runs.json"
-    runs.write_text(json.dumps(listed_runs() if kind == "replay" else None))
+    runs.write_text(json.dumps(listed_runs()[every // 2 :: every] if kind == "replay" else None))
     epochs = (PLACE / "epochs.jsonl").absolute()
     epochs.write_text("")
     print(f"{kind} {name} seed {seed}: begun", flush=True)
