@@ -141,7 +141,7 @@ def apply_devices(settings: DeviceSettings) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(settings.visible_devices)  # Ray hides no GPU from CPU work
     os.environ["OMP_NUM_THREADS"] = str(settings.threads)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors come as exceptions
-    # TensorFlow leaves oneDNN off without AVX-512 VNNI, where ResNet50's steps take 0.55 to 0.65 of the time with it.
+    # TensorFlow leaves oneDNN off without AVX-512 VNNI, where ResNet50's steps take 0.6 to 0.65 of the time with it.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with _without_greetings():
         import tensorflow as tf
