@@ -112,11 +112,14 @@ def run(kind: str, system: str, seed: int, label: str, every: int) -> None:
     """One run of one system, unless there is one; its line is added to the results."""
     from meter import metered
 
-    name = f"{system}{label}"
+    name, listed = f"{system}{label}", None
+    if kind == "replay":
+        listed = listed_runs()[every // 2 :: every]
+        kind = kind if every == 1 else f"{kind}-{every}"  # another list: not to be taken for the whole one
     if any((line["kind"], line["system"], line["seed"]) == (kind, name, seed) for line in read_results()):
         return
     runs = PLACE / "runs.json"
-    runs.write_text(json.dumps(listed_runs()[every // 2 :: every] if kind == "replay" else None))
+    runs.write_text(json.dumps(listed))
     epochs = (PLACE / "epochs.jsonl").absolute()
     epochs.write_text("")
     print(f"{kind} {name} seed {seed}: begun", flush=True)
@@ -192,7 +195,7 @@ def print_table(results: Iterable[dict[str, Any]]) -> None:
         scored = test.get((line["system"], line["seed"])) if line["kind"] == "search" else None
         aucs = f", test AUC of three seeds {', '.join(f'{auc:.3f}' for auc in scored)}" if scored else ""
         print(f"{line['kind']:7} {line['system']:14} seed {line['seed']}: {summary(line)}{aucs}")
-    for kind in KINDS:
+    for kind in dict.fromkeys(line["kind"] for line in lines):
         of = of_kind(lines, kind)
         for system in dict.fromkeys(name for name, _ in of):
             for measure, unit in (("seconds", "wall time"), ("cpu_seconds", "CPU time")):
@@ -207,7 +210,7 @@ def print_table(results: Iterable[dict[str, Any]]) -> None:
 
 
 def of_kind(lines: Iterable[dict[str, Any]], kind: str) -> dict[tuple[str, int], dict[str, Any]]:
-    """The searches or the replays, by system and seed."""
+    """The searches or the replays of one list, by system and seed."""
     return {(line["system"], line["seed"]): line for line in lines if line["kind"] == kind}
 
 
