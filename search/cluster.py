@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from search.errors import ConfigurationError
+from search.inside_ray import bare_node, own_signals, raylet_unheard
 from search.leftovers import end_at_once, no_leftovers, temporary_folder
 from search.limits import check_limits
 from search.nodes import HeadWatch
@@ -83,11 +84,11 @@ def connect(address: str | None = None, folder: Path | None = None, cpus: int | 
         import ray
 
         _read_environment_again()
-        stack.enter_context(_raylet_unheard())
+        stack.enter_context(raylet_unheard())
         head = stack.enter_context(HeadWatch(lost=end_at_once))
         stack.callback(ray.shutdown)
         try:
-            with _own_signals():
+            with own_signals(), bare_node():
                 ray.init(**options, log_to_driver=False, configure_logging=False)
         except Exception as error:
             raise ConfigurationError(_explain(address, error)) from error
@@ -220,32 +221,6 @@ def _read_environment_again() -> None:
     from ray._raylet import Config  # type: ignore[attr-defined]  # missing in Ray's stubs
 
     Config.initialize("")
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Ray's start would replace what SIGTERM does here, by something that ends this process without a word."""
-    from ray._private import utils
-
-    theirs = utils.set_sigterm_handler
-    utils.set_sigterm_handler = lambda handler: None
-    try:
-        yield
-    finally:
-        utils.set_sigterm_handler = theirs
-
-
-@contextmanager
-def _raylet_unheard() -> Iterator[None]:
-    """The node's own words about dead workers go into the middle of what is printed; the ledger has the reasons."""
-    from ray._private import worker
-
-    theirs = worker.print_to_stdstream
-    worker.print_to_stdstream = lambda *data, **how: None
-    try:
-        yield
-    finally:
-        worker.print_to_stdstream = theirs
 
 
 def _launcher_description() -> dict[str, Any]:

@@ -186,9 +186,9 @@ class Session:
             return
         from search.cluster import connect
         from search.desk import Home, open_desk
+        from search.inside_ray import ready_workers
         from search.outpost import on_any_host
         from search.placement import TrialResources, check_fits, idle_gpu, late_nodes, plan_concurrency
-        from search.tune_bridge import run_trials
 
         asked = self.config.resources
         per_trial = TrialResources(asked.cpus_per_trial, asked.gpus_per_trial)
@@ -196,6 +196,8 @@ class Session:
             self.view.say(idle)
         self.view.preparing("starting Ray", 0, 1)
         with connect(asked.address) as cluster:
+            from search.tune_bridge import run_trials  # takes seconds, in which Ray's workers start
+
             self.view.preparing("starting Ray", 1, 1)
             problem = check_fits(cluster.nodes, per_trial)
             if problem:
@@ -221,6 +223,8 @@ class Session:
                     if asked.address:  # hosts may be among its nodes that do not see the run folder
                         context["home"] = stack.enter_context(open_desk(Home.of(self.paths, context)))
                         trial_class = on_any_host(trial_class)
+                    else:
+                        stack.enter_context(ready_workers())
                     run_trials(source, trial_class, context, resources, concurrency)
             except Interrupted:
                 self.view.preparing("stopping", 0, 1)

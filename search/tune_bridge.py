@@ -6,20 +6,19 @@ which has it done again from its own checkpoint. Workers that hang, or whose nod
 """
 
 import logging
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
-from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune import TuneError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from search.events import TrialKey
+from search.inside_ray import every_death_told
 from search.leftovers import temporary_folder
 from search.nodes import draining_nodes, node_of
 from search.retries import Death, read_death
@@ -49,7 +48,7 @@ def run_trials(
     courier = _Courier(source, context, concurrency, Watchdog(source.config.budget.silence_seconds))
     scheduler = _Scheduler(courier)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it would say stands in the ledger
-    with temporary_folder("thawline-ray-") as snapshots, _every_death_told():  # Ray's view of the run: nobody reads it
+    with temporary_folder("thawline-ray-") as snapshots, every_death_told():  # Ray's view of the run: nobody reads it
         tuner = tune.Tuner(
             tune.with_resources(trial_class, dict(resources)),
             tune_config=tune.TuneConfig(
@@ -229,36 +228,6 @@ class _Round(tune.Callback):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return object, ()
-
-
-@contextmanager
-def _every_death_told() -> Iterator[None]:
-    """Tune knows two kinds of errors of a worker; any other, such as Ray's memory monitor's, would end the search: when
-    it comes, or when Tune asks a dead worker for its first result.
-    """
-    from ray.air.execution._internal import actor_manager
-    from ray.tune.experiment import trial
-
-    manager_class: Any = actor_manager.RayActorManager
-    trial_class: Any = trial.Trial
-    task_failed, first_result = manager_class._actor_task_failed, trial_class._get_default_result_or_future
-
-    def failed(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
-        known = isinstance(exception, RayActorError | RayTaskError)
-        task_failed(manager, tracked_actor_task, exception if known else RayActorError(error_msg=str(exception)))
-
-    def result(asked: Any) -> Any:
-        try:
-            return first_result(asked)
-        except RayError:
-            asked._default_result_or_future = None
-            return None
-
-    manager_class._actor_task_failed, trial_class._get_default_result_or_future = failed, result
-    try:
-        yield
-    finally:
-        manager_class._actor_task_failed, trial_class._get_default_result_or_future = task_failed, first_result
 
 
 def _plain(request: Request) -> dict[str, Any]:
