@@ -11,24 +11,25 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 MARK = "THAWLINE_RAY"
 SECONDS = 2.0  # for what is killed to be gone
+LOOKS = 3
 _folders: set[Path] = set()
 
 
 @contextmanager
 def no_leftovers() -> Iterator[None]:
     """Whatever is started in here, by whomever and however far removed, is killed at the end. Linux only."""
-    before = os.environ.get(MARK)
+    before, earlier = os.environ.get(MARK), _children()
     os.environ[MARK] = secrets.token_hex(8)
     try:
         yield
     finally:
-        kill_marked(os.environ.pop(MARK))
+        kill_marked(os.environ.pop(MARK), earlier)
         if before is not None:
             os.environ[MARK] = before
 
@@ -59,21 +60,44 @@ def end_at_once(message: str) -> None:
     os._exit(1)
 
 
-def kill_marked(mark: str) -> None:
-    """Kill the processes that were born with this mark, again until there are none."""
+def kill_marked(mark: str, earlier: Set[int] | None = None) -> None:
+    """Kill the processes that were born with this mark, until three looks in a row find none.
+
+    One look is not enough, because a process that becomes another program shows nothing for a moment. Where it is known
+    which children were there `earlier`, the others count too: a child that a signal cut off from its start has the mark
+    only once it runs its own program.
+    """
     end = time.monotonic() + SECONDS
-    while (processes := _marked(mark)) and time.monotonic() < end:
+    empty = 0
+    while empty < LOOKS and time.monotonic() < end:
+        processes = _marked(mark) | _younger(earlier)
+        empty = 0 if processes else empty + 1
         for process in processes:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         time.sleep(0.02)
 
 
-def _marked(mark: str) -> list[int]:
+def _marked(mark: str) -> set[int]:
     sought = f"{MARK}={mark}".encode()
-    found = []
+    found = set()
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # gone meanwhile, or somebody else's
             if sought in (folder / "environ").read_bytes().split(b"\0") and int(folder.name) != os.getpid():
-                found.append(int(folder.name))
+                found.add(int(folder.name))
+    return found
+
+
+def _younger(earlier: Set[int] | None) -> set[int]:
+    return set() if earlier is None else _children() - earlier
+
+
+def _children() -> set[int]:
+    """This process's children, but for those that have ended."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            state, parent = (folder / "stat").read_bytes().rpartition(b")")[2].split()[:2]
+            if int(parent) == os.getpid() and state != b"Z":
+                found.add(int(folder.name))
     return found
