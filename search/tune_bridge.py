@@ -18,7 +18,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from search.events import TrialKey
-from search.inside_ray import every_death_told
+from search.inside_ray import every_death_told, no_last_steps
 from search.leftovers import temporary_folder
 from search.nodes import draining_nodes, node_of
 from search.retries import Death, read_death
@@ -48,7 +48,11 @@ def run_trials(
     courier = _Courier(source, context, concurrency, Watchdog(source.config.budget.silence_seconds))
     scheduler = _Scheduler(courier)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it would say stands in the ledger
-    with temporary_folder("thawline-ray-") as snapshots, every_death_told():  # Ray's view of the run: nobody reads it
+    with (
+        temporary_folder("thawline-ray-") as snapshots,  # Ray's view of the run: nobody reads it
+        every_death_told(),
+        no_last_steps(),
+    ):
         tuner = tune.Tuner(
             tune.with_resources(trial_class, dict(resources)),
             tune_config=tune.TuneConfig(

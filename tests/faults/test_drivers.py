@@ -97,6 +97,16 @@ def test_f10_a_driver_that_prepares_ends_at_once_and_leaves_no_run(drive, left_b
         assert not driver.paths.root.exists()
 
 
+def test_f10_a_driver_waits_for_no_epoch_that_takes_a_minute(drive, left_behind):
+    with drive(name="long", training={"epoch_seconds": 60}) as driver:
+        driver.wait_until(lambda: len([trial for trial in driver.trials() if trial.status == "running"]) == 2)
+        time.sleep(1)  # by then it waits for its workers
+        exit_code, seconds = told_to_end(driver, signal.SIGTERM)
+        assert exit_code == 143
+        assert seconds < 2 * SECONDS  # not times BUSY: Tune itself would wait ten for a worker
+        assert left_behind() == []
+
+
 def test_f36_f42_a_trial_that_takes_all_memory_is_named_and_runs_again_while_others_go_on(drive):
     """And f36: the disk that objects are spilled to is full all the while; nothing of a search is spilled."""
     if _memory("MemAvailable") < 8e9:
