@@ -17,7 +17,7 @@ from pathlib import Path
 
 MARK = "THAWLINE_RAY"
 SECONDS = 2.0  # for what is killed to be gone
-LOOKS = 3
+LOOKS = 3  # in a row that find nothing
 _folders: set[Path] = set()
 
 
@@ -70,7 +70,7 @@ def kill_marked(mark: str, earlier: Set[int] | None = None) -> None:
     end = time.monotonic() + SECONDS
     empty = 0
     while empty < LOOKS and time.monotonic() < end:
-        processes = _marked(mark) | _younger(earlier)
+        processes = _marked(mark) | (set() if earlier is None else _children() - earlier)
         empty = 0 if processes else empty + 1
         for process in processes:
             with suppress(ProcessLookupError):
@@ -86,10 +86,6 @@ def _marked(mark: str) -> set[int]:
             if sought in (folder / "environ").read_bytes().split(b"\0") and int(folder.name) != os.getpid():
                 found.add(int(folder.name))
     return found
-
-
-def _younger(earlier: Set[int] | None) -> set[int]:
-    return set() if earlier is None else _children() - earlier
 
 
 def _children() -> set[int]:
