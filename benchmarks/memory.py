@@ -57,7 +57,8 @@ def _trial(number: int, depth: int, batch_size: int, draw: random.Random) -> dic
 def run_trials(folder: Path, trials: Sequence[dict[str, Any]]) -> None:
     """Run them one after the other in this process, and print what memory it has meanwhile."""
     from benchmarks.worker import Worker
-    from trainable.trial import Wear, fair_share, resident_bytes
+    from trainable.trial import Wear
+    from trainable.workshop import fair_share, resident_bytes
 
     worker, resident, failed, reason = Worker(folder), [], 0, None
     for count, trial in enumerate(trials, start=1):

@@ -63,7 +63,7 @@ def drawn(number: int) -> dict[str, Any]:
 def _workshop(folder: Path) -> Any:
     """A worker of the product, without Ray, that keeps no features."""
     from trainable.settings import ModelSettings
-    from trainable.trial import Workshop
+    from trainable.workshop import Workshop
 
     model = ModelSettings(
         weights=Task.read(folder).weights, batch_norm="frozen", precision="mixed_bfloat16", features="off"

@@ -2,7 +2,8 @@
 
 import pytest
 
-from trainable.trial import TRIALS_PER_WORKER, Wear, fair_share, is_out_of_memory, resident_bytes
+from trainable.trial import TRIALS_PER_WORKER, Wear, is_out_of_memory
+from trainable.workshop import fair_share, resident_bytes
 
 
 class ResourceExhaustedError(Exception):
