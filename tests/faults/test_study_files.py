@@ -7,8 +7,9 @@ import time
 import pytest
 
 from search import cli
-from search.config import MOST_PROBLEMS, StudyConfig
+from search.config import StudyConfig
 from search.errors import ConfigurationError
+from search.problems import MOST_PROBLEMS
 from search.safe_yaml import MAX_BYTES
 from trainable import ImageTrainable
 
