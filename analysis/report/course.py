@@ -64,12 +64,13 @@ def pruning(run: Run) -> Section:
         f"{number(saved.epochs_run)} that were run; at each trial's own pace an estimated {duration(saved.seconds)} of "
         f"worker time beside {duration(saved.seconds_run)}."
     )
+    completed = [run.best_value(trial) for trial in run.trials if trial.status == "completed"]
     found = prospects(run.trials, run.config.objective)
     if not found:
-        return Section(
-            "pruning", title, [finding, "Whether one might have won cannot be told: no trial has completed."]
-        )
-    completed = [run.best_value(trial) for trial in run.trials if trial.status == "completed"]
+        lacking = "no pruned trial has a value" if completed else "no trial has completed"
+        return Section("pruning", title, [finding, f"Whether one might have won cannot be told: {lacking}."])
+    if unknown := saved.pruned - len(found):
+        finding += f" {count(unknown, 'pruned trial')} without a value may have won or not."
     best = max((value for value in completed if not math.isnan(value)), key=lambda value: run.sign * value)
     shown = found[:MOST_PROSPECTS]
     heading = "Where pruned trials might have ended" + (

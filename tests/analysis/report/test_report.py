@@ -159,6 +159,15 @@ def test_a_pruned_trial_might_have_won_when_others_gained_what_it_lacked(tmp_pat
     )
 
 
+def test_of_pruned_trials_without_a_value_nothing_can_be_told(tmp_path):
+    without = [Asked(1, {}, 0), Started(1), EpochReported(1, 1, {}, "prune", reason="the time is used up")]
+    pruned = [Asked(2, {}, 0), Started(2), EpochReported(2, 1, {"val_auc": 0.6}, "prune")]
+    found = study(tmp_path, *completed(0, 0.5, 0.9), *without)
+    assert told(course.pruning(found)).endswith("cannot be told: no pruned trial has a value.")
+    found = study(tmp_path / "more", *completed(0, 0.5, 0.9), *without, *pruned)
+    assert course.pruning(found).findings[0].endswith(" 1 pruned trial without a value may have won or not.")
+
+
 def test_a_hopeless_pruned_trial_is_called_so(run):
     assert "would have had to gain" in course.pruning(run).findings[1]
 
