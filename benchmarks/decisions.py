@@ -16,7 +16,8 @@ from pathlib import Path
 from search.config import StudyConfig
 from search.events import SessionOpened
 from search.ledger import Ledger
-from search.study import Report, Study
+from search.study import Study
+from search.trial_source import Report
 
 SPACE = {
     "learning_rate": {"type": "float", "low": 1e-5, "high": 1e-2, "log": True},

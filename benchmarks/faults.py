@@ -25,7 +25,8 @@ import soak
 
 from search.events import Asked, EpochReported, SessionOpened, TrialKey
 from search.ledger import Ledger
-from search.study import Report, Study
+from search.study import Study
+from search.trial_source import Report
 
 
 @contextmanager

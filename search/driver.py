@@ -36,7 +36,8 @@ from search.retention import Retention
 from search.safe_yaml import to_yaml
 from search.sampling import build_sampler
 from search.storage_copy import copied, copy_of
-from search.study import Finalists, Study, Then, TrialSource
+from search.study import Finalists, Study, Then
+from search.trial_source import TrialSource
 from search.view.progress import View
 from search.whole_file import write_whole
 

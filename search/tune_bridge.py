@@ -22,7 +22,8 @@ from search.inside_ray import every_death_told, no_last_steps
 from search.leftovers import temporary_folder
 from search.nodes import draining_nodes, node_of
 from search.retries import Death, read_death
-from search.study import Report, Request, Then, TrialSource
+from search.study import Then
+from search.trial_source import Report, Request, TrialSource
 from search.watchdog import AwakeClock, Watchdog
 
 MESSAGE = "thawline"  # holds a list of one message, because Tune flattens dictionaries

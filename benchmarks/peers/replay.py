@@ -10,7 +10,8 @@ from task import EPOCHS, Task
 from search.config import StudyConfig
 from search.driver import Session
 from search.history import TrialRecord
-from search.study import Decision, Report, Study
+from search.study import Study
+from search.trial_source import Decision, Report
 from trainable import ImageTrainable
 
 

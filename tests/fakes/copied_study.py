@@ -21,7 +21,7 @@ from search import storage_copy
 from search.answers import leave
 from search.errors import ConfigurationError, LedgerError, StudyStopped
 from search.interruption import Interrupted, interruptible
-from search.study import Report
+from search.trial_source import Report
 from search.view.progress import View
 from trainable.checkpoint import Checkpoint, Checkpoints
 

@@ -38,7 +38,8 @@ from search.interruption import Interrupted, interruptible
 from search.ledger import Ledger, read_history
 from search.paths import StudyPaths
 from search.recovery import read_entries
-from search.study import Report, Study
+from search.study import Study
+from search.trial_source import Report
 
 TRIALS, EPOCHS = 12, 3
 EXPECTED = {"study.yaml", "study.db", "study.db-wal", "study.db-shm", "study.events.jsonl"}  # -wal, -shm: of readers

@@ -13,7 +13,8 @@ from search.driver import Session
 from search.events import TrialKey
 from search.ledger import Ledger
 from search.retries import Death
-from search.study import MAX_REASON, Study
+from search.study import Study
+from search.trial_source import MAX_REASON
 from search.tune_bridge import _Courier
 from search.view.progress import View
 from search.watchdog import AwakeClock, Watchdog

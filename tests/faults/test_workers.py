@@ -9,7 +9,8 @@ import pytest
 from search.cluster import connect
 from search.config import StudyConfig
 from search.ledger import Ledger
-from search.study import MAX_REASON, Study
+from search.study import Study
+from search.trial_source import MAX_REASON
 from search.tune_bridge import run_trials
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]

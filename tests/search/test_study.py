@@ -14,7 +14,8 @@ from search.events import Noted, SessionOpened, TrialKey
 from search.ledger import Ledger, read_history
 from search.retries import Death
 from search.sampling import derive_seed
-from search.study import MAX_REASON, Finalists, Report, Request, Study, Then
+from search.study import Finalists, Study, Then
+from search.trial_source import MAX_REASON, Report, Request
 
 NUMBERS = {
     "rate": {"type": "float", "low": 1e-5, "high": 1e-1, "log": True},

@@ -13,7 +13,8 @@ from search.errors import LedgerError
 from search.events import TrialKey
 from search.ledger import Ledger
 from search.retries import Death
-from search.study import Report, Request, Study
+from search.study import Study
+from search.trial_source import Report, Request
 from search.tune_bridge import Searcher, TrialScheduler, run_trials
 
 pytestmark = pytest.mark.ray
