@@ -20,9 +20,9 @@ def explained(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """Every problem of a document that is to be this model, in sentences that start with where it stands."""
     details = error.errors()
     problems = [line for detail in details[:MOST_PROBLEMS] for line in _explain(detail, model)]
-    return (
-        [*problems, f"and {len(details) - MOST_PROBLEMS} more problems"] if len(details) > MOST_PROBLEMS else problems
-    )
+    if len(details) > MOST_PROBLEMS:
+        problems.append(f"and {len(details) - MOST_PROBLEMS} more problems")
+    return problems
 
 
 def space_problems(document: Mapping[str, Any], training: Any) -> list[str]:
