@@ -2,6 +2,7 @@
 decisions and Ray Tune's on curves of ResNet50, two workers in virtual time, no model in between.
 
 python -m benchmarks.simulation.recorded                         # 300 searches each; minutes
+python -m benchmarks.simulation.recorded --without 3             # where no configuration stands out
 
 One in three goes on, and the first look is after 1 pass, where nothing else is said. A search gets 24 of the recorded
 configurations: half of them at random; of the others, as a sampler would propose them, the better the likelier. What a
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from itertools import repeat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -52,13 +54,16 @@ PRUNERS: dict[str, dict[str, Any]] = {
 class Curves:
     """The recorded trials, found by their configuration.
 
+    Args:
+        without: How many of them no search gets, those with the highest values: any pruner finds one that stands out.
+
     Attributes:
         points: Their configurations.
         values: Validation AUC [trials, epochs].
         tests: Test AUC [trials, epochs], each the mean of the five around it.
     """
 
-    def __init__(self, table: pd.DataFrame):
+    def __init__(self, table: pd.DataFrame, without: int):
         rows = table.groupby("trial")[list(HYPERPARAMETERS)].first().to_dict("records")
         self.points: list[dict[str, Any]] = [
             row | {"batch_size": int(row["batch_size"]), "freeze_depth": int(row["freeze_depth"])} for row in rows
@@ -70,6 +75,7 @@ class Curves:
         # Not the first epochs, which trace graphs.
         self._seconds = table.groupby("trial")["train_seconds"].median().to_numpy()
         self._place = {tuple(point[name] for name in HYPERPARAMETERS): place for place, point in enumerate(self.points)}
+        self._offered = np.sort(np.argsort(self.values.max(axis=1))[: len(self.points) - without])
 
     def place(self, parameters: Mapping[str, Any]) -> int:
         return self._place[tuple(parameters[name] for name in HYPERPARAMETERS)]
@@ -86,8 +92,8 @@ class Curves:
     def draw(self, seed: int) -> list[dict[str, Any]]:
         """The configurations of one search, in order."""
         generator = np.random.default_rng(seed)
-        first = generator.choice(len(self.points), AT_RANDOM, replace=False)
-        rest = np.setdiff1d(np.arange(len(self.points)), first)
+        first = generator.choice(self._offered, AT_RANDOM, replace=False)
+        rest = np.setdiff1d(self._offered, first)
         merit = np.sort(self.values[rest], axis=1)[:, -5:].mean(axis=1)
         chosen = rest[np.argsort(-KEENNESS * merit - generator.gumbel(size=len(rest)))][: TRIALS - AT_RANDOM]
         return [self.points[place] for place in (*first, *generator.permutation(chosen))]
@@ -134,12 +140,13 @@ class Found:
 
 
 @cache
-def curves() -> Curves:
-    return Curves(read_curves(RECORDED))
+def curves(without: int) -> Curves:
+    return Curves(read_curves(RECORDED), without)
 
 
-def search(pruner: str, seed: int) -> Found:
-    known, points = curves(), curves().draw(seed)
+def search(pruner: str, seed: int, without: int) -> Found:
+    known = curves(without)
+    points = known.draw(seed)
     if pruner == STOCK:
         return _found(known, StockDriver(points))
     document = {
@@ -169,13 +176,14 @@ def _found(known: Curves, driver: Driver) -> Found:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--searches", type=int, default=300)
+    parser.add_argument("--without", type=int, default=0, help="how many of the best configurations no search gets")
     asked = parser.parse_args()
     seeds = range(asked.searches)
     print(f"{'':24} passes  worker-s  seconds  whole  val AUC  test AUC  val beside Ray Tune's, test  (95 %)")
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         stock: list[Found] = []
         for pruner in (STOCK, *PRUNERS):
-            found = list(pool.map(search, [pruner] * len(seeds), seeds, chunksize=10))
+            found = list(pool.map(search, repeat(pruner), seeds, repeat(asked.without), chunksize=10))
             stock = stock or found
             print(f"{pruner:24} {row(found, stock)}", flush=True)
 
