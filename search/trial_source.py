@@ -149,7 +149,9 @@ class TrialSource(ABC):
             ),
             *decision.outdone,
         )
-        if decision.verdict not in ("continue", "pause"):
+        if decision.verdict == "pause":
+            self._failures_in_a_row = 0
+        elif decision.verdict != "continue":
             self._close(key)
         for pruned in decision.outdone:
             self._close(TrialKey(pruned.number, pruned.repeat))

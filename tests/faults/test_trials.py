@@ -213,6 +213,21 @@ def test_f40_a_study_whose_trials_all_fail_stops_and_the_table_says_why(bench):
     assert [(trial.status, trial.reason) for trial in it.ledger.history.search_trials()] == [("failed", reason)] * 3
 
 
+def test_f40_a_trial_that_waits_at_a_rung_ends_a_row_of_failures(bench):
+    settings = config(trials=24, consecutive_failures=3).model_dump()
+    settings["pruner"] = {"name": "successive_halving", "variant": "synchronous", "min_epochs": 1}
+    it = bench(StudyConfig.parse(settings))
+    it.run(
+        lambda asked: [
+            STARTED,
+            *(epoch(n, math.nan if asked["key"][0] % 2 else 0.5 + asked["key"][0] / 100) for n in (1, 2, 3)),
+        ]
+    )
+    assert it.study.stopped is None
+    counted = [trial.status for trial in it.ledger.history.search_trials()]
+    assert (counted.count("failed"), len(counted)) == (12, 24)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None, "0.9", True, [0.9]], ids=repr)
 def test_f39_a_value_that_is_no_finite_number_is_a_failure_and_never_the_best(bench, value):
     it = bench(config(trials=3, epochs=2))
@@ -283,7 +298,7 @@ class Mistaken(View):
 
 
 def test_f43_a_view_that_breaks_does_not_end_the_search(tmp_path, caplog):
-    prepared = SimpleNamespace(record={}, context={})
+    prepared = SimpleNamespace(record={}, context={}, remarks=())
     doings = {"settled": lambda config, _: config, "prepare": lambda *_: prepared}
     trainable = SimpleNamespace(sections={}, metrics=("v",), **doings)
     document = config(trials=1).model_dump(mode="json") | {"name": "it", "storage": str(tmp_path)}
