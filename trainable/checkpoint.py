@@ -46,7 +46,8 @@ class Checkpoints:
     owner: str
 
     def save(self, checkpoint: Checkpoint, kept: Collection[int] = (), durable: bool = True) -> int:
-        """Write a checkpoint and remove all but the `NEWEST` newest and some others.
+        """Write a checkpoint and remove all but the `NEWEST` newest and some others; those of later epochs too, which
+        the training cannot have gone on from.
 
         Args:
             checkpoint: What to write.
@@ -68,9 +69,10 @@ class Checkpoints:
             files = {path.name: _fingerprint(path) for path in sorted(temporary.iterdir())}
             manifest = {"owner": self.owner, "files": files}
             (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        for path in self._finished()[:-NEWEST]:
-            if int(path.name) not in kept:
-                shutil.rmtree(path, ignore_errors=True)
+        finished = {int(path.name): path for path in self._finished()}
+        newest = [epoch for epoch in finished if epoch <= checkpoint.epoch][-NEWEST:]
+        for epoch in finished.keys() - {*newest, *kept}:
+            shutil.rmtree(finished[epoch], ignore_errors=True)
         return sum(entry["bytes"] for entry in files.values())
 
     def load(self) -> Checkpoint | None:

@@ -28,6 +28,8 @@ class Saving:
         seconds: Of training between checkpoints, at least.
         pauses: Epochs after which the trial may have to wait and must then find one.
         keeps_best: A checkpoint of the best epoch is wanted at the end, and none of the last one unless it is the best.
+        flushed: The newest epoch whose checkpoint is known to survive a power cut, or, of a training that was taken up
+            again, the one that it went on from.
     """
 
     checkpoints: Checkpoints
@@ -35,8 +37,8 @@ class Saving:
     seconds: float = 0.0
     pauses: Collection[int] = ()
     keeps_best: bool = False
+    flushed: int | None = None
     _held: Checkpoint | None = field(default=None, init=False)
-    _flushed: int | None = field(default=None, init=False)
     _written: int | None = field(default=None, init=False)
     _unwritten_seconds: float = field(default=0.0, init=False)
     _unflushed_seconds: float = field(default=0.0, init=False)
@@ -68,7 +70,7 @@ class Saving:
 
     def _write(self, checkpoint: Checkpoint, training: "Training", durable: bool = False) -> None:
         durable = durable or self._unflushed_seconds >= FLUSH_SECONDS
-        wanted = (training.best_epoch if self.keeps_best else None, self._flushed)
+        wanted = (training.best_epoch if self.keeps_best else None, self.flushed)
         kept = [epoch for epoch in wanted if epoch is not None]
         self._written = checkpoint.epoch
         try:
@@ -78,4 +80,4 @@ class Saving:
             return
         self._unwritten_seconds = 0.0
         if durable:
-            self._flushed, self._unflushed_seconds = checkpoint.epoch, 0.0
+            self.flushed, self._unflushed_seconds = checkpoint.epoch, 0.0

@@ -70,3 +70,15 @@ def test_an_epoch_done_again_replaces_its_checkpoint(tmp_path):
         checkpoints.save(each)
     assert_same(checkpoints.load(), again)
     assert names(tmp_path) == ["000001", "000002"]
+
+
+def test_after_going_on_from_an_older_one_the_later_ones_give_way_and_the_new_one_stays(tmp_path):
+    checkpoints = Checkpoints(tmp_path, "it")
+    checkpoints.save(checkpoint(20))
+    for epoch in (31, 32):
+        checkpoints.save(checkpoint(epoch), kept=[20])
+        (tmp_path / f"{epoch:06d}" / "arrays.npz").write_bytes(b"torn by a power cut")
+    assert checkpoints.load().epoch == 20
+    checkpoints.save(checkpoint(21))
+    assert names(tmp_path) == ["000020", "000021"]
+    assert checkpoints.load().epoch == 21

@@ -126,7 +126,7 @@ def test_a_checkpoint_that_could_not_be_written_is_no_error_and_not_taken_for_fl
     saving = Saving(Checkpoints(tmp_path / "file", "owner"))
     saving.after(training, training.next())
     assert "no checkpoint after epoch 1" in caplog.text
-    assert saving._flushed is None
+    assert saving.flushed is None
 
 
 def test_a_trial_that_waits_is_saved_unless_it_was_already(tmp_path):
