@@ -1,4 +1,4 @@
-"""Whether a worker grows: its resident memory over a hundred real trials, ResNet50 at 32 px on drawn images.
+"""Whether a worker grows: memory of its own over a hundred real trials, ResNet50 at 32 px on drawn images.
 
 make bench-memory                                        # 100 trials
 python benchmarks/memory.py --trials 20 --images 48
@@ -57,29 +57,29 @@ def _trial(number: int, depth: int, batch_size: int, draw: random.Random) -> dic
 def run_trials(folder: Path, trials: Sequence[dict[str, Any]]) -> None:
     """Run them one after the other in this process, and print what memory it has meanwhile."""
     from benchmarks.worker import Worker
+    from trainable.memory import fair_share, own_bytes
     from trainable.trial import Wear
-    from trainable.workshop import fair_share, resident_bytes
 
-    worker, resident, failed, reason = Worker(folder), [], 0, None
+    worker, own, failed, reason = Worker(folder), [], 0, None
     for count, trial in enumerate(trials, start=1):
         failed += worker.run(trial)[-1]["kind"] == "failed"
-        resident.append(resident_bytes())
+        own.append(own_bytes())
         if count in (1, WARM, len(trials)) or count % max(1, len(trials) // 20) == 0:
-            print(f"after {count:4} trials: {resident[-1] / MEGA:,.0f} MB", flush=True)
-        reason = Wear(count).reason(resident[-1], fair_share(worker.study["cpus"]))
+            print(f"after {count:4} trials: {own[-1] / MEGA:,.0f} MB", flush=True)
+        reason = Wear(count).reason(own[-1], fair_share(worker.study["cpus"]))
         if reason:  # asked for another trial, it would end this process
             print(f"after {count} trials the worker would make room for a fresh one: {reason}")
             break
-    print(f"{failed} of {len(resident)} trials failed")
-    tell(resident)
+    print(f"{failed} of {len(own)} trials failed")
+    tell(own)
 
 
-def tell(resident: Sequence[int]) -> None:
+def tell(own: Sequence[int]) -> None:
     """Growth against the goal."""
-    if len(resident) <= WARM:
+    if len(own) <= WARM:
         print("growth cannot be told, because trials must go on after the worker is warm; give more --trials")
         return
-    first, last, most = (value / MEGA for value in (resident[WARM - 1], resident[-1], max(resident[WARM - 1 :])))
+    first, last, most = (value / MEGA for value in (own[WARM - 1], own[-1], max(own[WARM - 1 :])))
     print(f"warm after {WARM} trials: {first:,.0f} MB; after the last {last:,.0f}, at most {most:,.0f} MB")
     grown = last / first - 1
     print(f"growth {100 * grown:+.1f} %; {verdict(f'<= {GOAL:.0%}', grown <= GOAL)}")

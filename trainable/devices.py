@@ -130,6 +130,21 @@ def plan_memory(settings: DeviceSettings, memory_of: Callable[[str], int] = tota
     return megabytes
 
 
+def gpu_bytes(settings: DeviceSettings, memory_of: Callable[[str], int] = total_megabytes) -> float:
+    """What a worker may take of its first GPU's memory; infinite without a GPU, or where nobody tells.
+
+    Args:
+        settings: Of the worker.
+        memory_of: Megabytes of a GPU.
+    """
+    if not settings.visible_devices:
+        return math.inf
+    try:
+        return 2**20 * (plan_memory(settings, memory_of) or memory_of(settings.visible_devices[0]))
+    except InputError:
+        return math.inf
+
+
 def apply_devices(settings: DeviceSettings) -> None:
     """Set the environment and start TensorFlow's configuration; call it before anything else touches TensorFlow.
 

@@ -20,7 +20,7 @@ from trainable.architectures import ARCHITECTURES, POOLED
 from trainable.decoding import open_image, read_image_file, upright_pixels
 from trainable.errors import InputError
 from trainable.inspection import in_utf8
-from trainable.predict import MAX_PIXELS, Classifier
+from trainable.predict import Classifier
 from trainable.whole_file import whole_file, write_csv
 
 Floats = npt.NDArray[np.float32]
@@ -124,6 +124,7 @@ class Overlays:
             wanted: Class to explain; None: of each image the predicted one.
         """
         self._classes = classifier.description.classes
+        self._max_pixels = classifier.description.max_pixels
         self._wanted = None if wanted is None else class_index(self._classes, wanted)
         self._decide = classifier.decide
         self._explainer = Explainer(classifier)
@@ -141,7 +142,8 @@ class Overlays:
             name, probability = self._classes[index], float(row[index])
             path = self._folder / picture_name(len(self._rows), file)
             with whole_file(path) as temporary:
-                draw_overlay(_upright(file), warmth, f"{name} {probability:.3f}").save(temporary, format="PNG")
+                plain = _upright(file, self._max_pixels)
+                draw_overlay(plain, warmth, f"{name} {probability:.3f}").save(temporary, format="PNG")
             self._rows.append((path.name, in_utf8(str(file)), name, probability, self._classes[answer]))
 
     def finish(self) -> int:
@@ -203,6 +205,6 @@ def _has(model: Any, name: str) -> bool:
     return any(layer.name == name for layer in model.layers)
 
 
-def _upright(file: Path) -> Image.Image:
+def _upright(file: Path, max_pixels: int) -> Image.Image:
     """The image as a person looks at it; small, because a picture is."""
-    return upright_pixels(open_image(read_image_file(file, MAX_PIXELS), MAX_PIXELS), "rgb")
+    return upright_pixels(open_image(read_image_file(file, max_pixels), max_pixels), "rgb")

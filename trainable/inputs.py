@@ -12,6 +12,9 @@ from trainable.features import CHUNK, CPU_SPEED, FeatureKey, FeatureStore, worth
 from trainable.hyperparameters import Hyperparameters
 from trainable.network import Network
 
+# Images at a time when all of a part are scored; and where memory is short.
+SCORED, FEW = 128, 16
+
 Indices = npt.NDArray[np.int64]
 Take = Callable[[Indices], Any]
 
@@ -66,9 +69,18 @@ class Pictures:
 
 
 class Inputs:
-    """Feeds one network in one training."""
+    """Feeds one network in one training.
 
-    def __init__(self, network: Network, chosen: Hyperparameters, keeping: Keeping | None):
+    Args:
+        network: What is fed.
+        chosen: What views follow from.
+        keeping: Where features are kept; None: nowhere.
+        sparing: Whether memory is short: features that are there are used, but none are made, and scoring takes few
+            images at a time.
+    """
+
+    def __init__(self, network: Network, chosen: Hyperparameters, keeping: Keeping | None, *, sparing: bool = False):
+        self._sparing = sparing
         self._network = network
         self._chosen = chosen
         self._keeping = keeping if keeping and keeping.policy != "off" and network.cut else None
@@ -81,9 +93,10 @@ class Inputs:
         view = (number - 1) % chosen.views if chosen.views else number - 1
         return self._source(pictures, view, sure_of_reuse=chosen.views > 0)
 
-    def evaluation(self, pictures: Pictures, batch_size: int = 2 * CHUNK) -> Iterator[Any]:
+    def evaluation(self, pictures: Pictures) -> Iterator[Any]:
         """What the network is fed to score all images, in order, in batches."""
         take = self._source(pictures, None, sure_of_reuse=True)
+        batch_size = FEW if self._sparing else SCORED
         for start in range(0, len(pictures.images), batch_size):
             yield take(np.arange(start, min(start + batch_size, len(pictures.images))))
 
@@ -99,8 +112,9 @@ class Inputs:
             return None
         size = int(np.prod(network.input_shape)) * np.dtype(keeping.dtype).itemsize
         key = self._key(keeping, pictures, view)
-        wanted = keeping.store.has(key) or worth_keeping(
-            keeping.policy, network.backbone.operations(network.cut) / keeping.speed, size, sure_of_reuse
+        seconds = network.backbone.operations(network.cut) / keeping.speed
+        wanted = keeping.store.has(key) or (
+            not self._sparing and worth_keeping(keeping.policy, seconds, size, sure_of_reuse)
         )
         if not wanted:
             return None

@@ -16,10 +16,10 @@ from trainable.errors import InputError
 from trainable.inspection import in_utf8
 from trainable.metrics import decide
 from trainable.retrain import FinalPaths
+from trainable.settings import MAX_PIXELS
 from trainable.whole_file import sha256
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".jp2", ".dcm"}
-MAX_PIXELS = 50_000_000
 Explain = Callable[[Sequence[Path], npt.NDArray[np.uint8], npt.NDArray[np.floating]], None]
 
 
@@ -33,6 +33,7 @@ class Description(BaseModel):
     threshold: float
     image_size: int
     colour: Literal["grey", "rgb"]
+    max_pixels: int = MAX_PIXELS
     sha256: str
     architecture: str | None = None
 
@@ -58,19 +59,7 @@ class Classifier:
             InputError: when model or description is missing, or the model is not the one that was described or brings
                 code of its own.
         """
-        paths = FinalPaths.of(path)
-        model = paths.model if path.is_dir() else path
-        exported = model.with_name(f"{model.name}.json")
-        try:
-            described = (exported if exported.is_file() else paths.description).read_text(encoding="utf-8")
-            description = Description.model_validate_json(described)
-            came = sha256(model)
-        except (OSError, ValidationError) as error:
-            raise InputError(
-                f"{paths.folder} must hold model.keras and model.json as `retrain` made them, but {error}"
-            ) from error
-        if came != description.sha256:
-            raise InputError(f"{model} must be the model described beside it, but its sha256 differs: retrain it")
+        model, description = described_model(path)
         return cls(_load_safely(model), description)
 
     def probabilities(self, images: npt.NDArray[np.uint8], batch_size: int = 64) -> npt.NDArray[np.float32]:
@@ -88,6 +77,28 @@ class Classifier:
         """Class names, at the threshold that was chosen on validation."""
         chosen = decide(probabilities, self.description.positive, self.description.threshold)
         return [self.description.classes[index] for index in chosen]
+
+
+def described_model(path: Path) -> tuple[Path, Description]:
+    """The model that `Classifier.load` would load and what is said of it, without loading it.
+
+    Raises:
+        InputError: when one of them is missing, or the model is not the one that was described.
+    """
+    paths = FinalPaths.of(path)
+    model = paths.model if path.is_dir() else path
+    exported = model.with_name(f"{model.name}.json")
+    try:
+        described = (exported if exported.is_file() else paths.description).read_text(encoding="utf-8")
+        description = Description.model_validate_json(described)
+        came = sha256(model)
+    except (OSError, ValidationError) as error:
+        raise InputError(
+            f"{paths.folder} must hold model.keras and model.json as `retrain` made them, but {error}"
+        ) from error
+    if came != description.sha256:
+        raise InputError(f"{model} must be the model described beside it, but its sha256 differs: retrain it")
+    return model, description
 
 
 def find_images(places: Sequence[Path]) -> list[Path]:
@@ -125,7 +136,7 @@ def predict_files(
 
     def read(path: Path) -> npt.NDArray[np.uint8] | str:
         try:
-            return decode(path, wanted.image_size, wanted.colour, MAX_PIXELS)
+            return decode(path, wanted.image_size, wanted.colour, wanted.max_pixels)
         except InputError as error:
             return str(error)
 

@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from trainable.dataset import ImageSet, concatenate
+from trainable.errors import TrialError
 from trainable.hyperparameters import Hyperparameters
+from trainable.memory import is_out_of_memory
 from trainable.metrics import operating_point
 from trainable.settings import ModelSettings
 from trainable.whole_file import remove_unfinished, sha256, whole_file, write_csv, write_text
@@ -31,6 +33,7 @@ class Recipe:
         seed: Of heads, orders and dropout.
         view_seed: Of the augmentation: the study's.
         positive: Index of the positive class of two, else None.
+        colour: Of the images that it is for, as is `max_pixels`, which decides what is decoded.
     """
 
     model: ModelSettings
@@ -41,6 +44,7 @@ class Recipe:
     view_seed: int
     positive: int | None
     colour: str
+    max_pixels: int
 
 
 @dataclass(frozen=True)
@@ -95,9 +99,10 @@ def retrain(recipe: Recipe, arrays: Path, final: Path, progress: Callable[[str, 
         progress: Is told the epochs done.
 
     Raises:
-        TrialError: when the loss stops being finite.
+        TrialError: when the loss stops being finite, or memory is too small even for half a batch.
     """
     from trainable.backbone import Backbone
+    from trainable.inputs import FEW
     from trainable.network import Network, NetworkKey
     from trainable.training import Task, Training, predict
 
@@ -106,22 +111,39 @@ def retrain(recipe: Recipe, arrays: Path, final: Path, progress: Callable[[str, 
     key = NetworkKey.of(recipe.hyperparameters, recipe.model, train.images.shape[-1], len(train.classes))
     network = Network(backbone, key)
 
-    def fit(task: Task, what: str) -> list[dict[str, Any]]:
+    def fit(task: Task, what: str, pieces: int) -> list[dict[str, Any]]:
+        rates = recipe.learning_rates
         training = Training(
-            network, recipe.hyperparameters, task, recipe.seed, recipe.epochs, learning_rates=recipe.learning_rates
+            network, recipe.hyperparameters, task, recipe.seed, recipe.epochs, learning_rates=rates, pieces=pieces
         )
         while training.epoch < recipe.epochs:
             training.run_epoch()
             progress(what, training.epoch, recipe.epochs)
         return training.history
 
-    history = fit(Task(train, validation, recipe.positive, recipe.view_seed), "training on train")
-    probabilities = predict(network, validation.images)
+    def fit_in_memory(task: Task, what: str) -> list[dict[str, Any]]:
+        try:
+            return fit(task, what, pieces=1)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        try:
+            return fit(task, f"{what}, batches in halves for want of memory", pieces=2)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrialError(
+                f"a batch of {recipe.hyperparameters.batch_size} must fit into memory to train the final model, but "
+                "even half of it did not; end what else uses the memory, and start the same command again"
+            ) from error
+
+    history = fit_in_memory(Task(train, validation, recipe.positive, recipe.view_seed), "training on train")
+    probabilities = predict(network, validation.images, FEW)
     threshold = DEFAULT_THRESHOLD
     if recipe.positive is not None:
         threshold = operating_point(validation.labels, probabilities, recipe.positive)
     everything = concatenate(train, validation)
-    fit(Task(everything, None, recipe.positive, recipe.view_seed), "training on train + validation")
+    fit_in_memory(Task(everything, None, recipe.positive, recipe.view_seed), "training on train + validation")
 
     description = _describe(recipe, everything, threshold)
     return save_final(FinalPaths(final), network.whole_model(), probabilities, history, description)
@@ -155,6 +177,7 @@ def _describe(recipe: Recipe, images: ImageSet, threshold: float) -> dict[str, A
         "threshold": threshold,
         "image_size": images.images.shape[1],
         "colour": recipe.colour,
+        "max_pixels": recipe.max_pixels,
         "architecture": recipe.model.architecture,
         "epochs": recipe.epochs,
         "seed": recipe.seed,

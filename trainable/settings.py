@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 Part = Literal["train", "validation", "test"]
 # A study is resumed from any folder, and trials run in others.
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+MAX_PIXELS = 50_000_000  # of an image, where a study says nothing else
 
 
 class Section(BaseModel):
@@ -72,7 +73,7 @@ class DataSettings(Section):
     """
     max_unreadable_share: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Up to this share of unreadable files is skipped and listed; above it nothing starts."""
-    max_pixels: Annotated[int, Field(gt=0, le=178_956_970)] = 50_000_000  # Pillow refuses more, as a bomb
+    max_pixels: Annotated[int, Field(gt=0, le=178_956_970)] = MAX_PIXELS  # Pillow refuses more, as a bomb
     """An image whose header declares more pixels is refused before it is decoded."""
     near_duplicate_distance: Annotated[int, Field(ge=0, le=16)] = 4
     """Images whose 64-bit perceptual hashes differ in at most this many bits count as near duplicates."""

@@ -15,7 +15,7 @@ from trainable.checkpoint import Checkpoint
 from trainable.dataset import ImageSet
 from trainable.errors import TrialError
 from trainable.hyperparameters import Hyperparameters
-from trainable.inputs import Inputs, Keeping, Pictures
+from trainable.inputs import SCORED, Inputs, Keeping, Pictures
 from trainable.metrics import scores
 from trainable.network import Network
 
@@ -116,7 +116,8 @@ class Training:
     Attributes:
         seed: Of head weights, order of images and dropout, in [0, 2**32).
         objective: Metric and direction that early stopping looks at.
-        pieces: Parts a batch is computed in, one after the other, when memory is short.
+        pieces: Parts a batch is computed in, one after the other, when memory is short; above 1, scoring spares memory
+            as well.
         keeping: Where features of the frozen part are kept; None: nowhere.
         learning_rates: When given, the learning rate of each epoch, instead of reducing it on plateaus.
     """
@@ -141,7 +142,7 @@ class Training:
         self._stopping = Stopping(chosen.early_stopping_patience, sign)
         self._class_weights = class_weights(self.task.train.labels, self.network.key.classes, chosen.class_weights)
         self._step_seconds = 0.0
-        self._inputs = Inputs(self.network, chosen, self.keeping)
+        self._inputs = Inputs(self.network, chosen, self.keeping, sparing=self.pieces > 1)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue after the checkpoint's epoch.
@@ -235,7 +236,7 @@ class Training:
         return scores(images.labels, np.concatenate(parts), self.task.positive)
 
 
-def predict(network: Network, images: npt.NDArray[np.uint8], batch_size: int = 128) -> npt.NDArray[np.float32]:
+def predict(network: Network, images: npt.NDArray[np.uint8], batch_size: int = SCORED) -> npt.NDArray[np.float32]:
     """Probabilities [n, classes] for images [n, height, width, channels] of 0..255."""
     parts = [
         network.probabilities(network.prefix(images[start : start + batch_size]))

@@ -22,8 +22,9 @@ from ray import tune
 from trainable.checkpoint import Checkpoints
 from trainable.children import adopt_orphans, end_children
 from trainable.errors import TrialError
+from trainable.memory import fair_share, is_out_of_memory, own_bytes
 from trainable.saving import Saving
-from trainable.workshop import Workshop, fair_share, resident_bytes
+from trainable.workshop import Workshop
 
 MESSAGE = "thawline"  # holds a list of one message, because Tune flattens dictionaries
 TRIALS_PER_WORKER = 500  # then a fresh process takes over, whatever leaks
@@ -43,8 +44,8 @@ class ImageTrial(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         end_children()
-        self._leave(new_config.get("waiting", ()))
-        reason = self._wear.reason(resident_bytes(), fair_share(new_config["study"]["cpus"]))
+        self._leave([*new_config.get("waiting", ()), new_config["trial"]["key"]])
+        reason = self._wear.reason(own_bytes(), fair_share(new_config["study"]["cpus"]))
         if reason:
             log.info("this worker ends, so that a fresh one takes over: %s", reason)
             os._exit(0)  # the trial is asked for again, elsewhere; nothing of it has begun
@@ -63,9 +64,9 @@ class ImageTrial(tune.Trainable):
             log.error("trial failed\n%s", traceback.format_exc())
             return {MESSAGE: [_failure(f"{type(error).__name__}: {error}")]}
 
-    def _leave(self, waiting: Collection[list[int]]) -> None:
-        """Save the last trial if it is one of those that wait for promotion."""
-        if self._at_work and list(self._at_work[0]) in waiting:
+    def _leave(self, wanted: Collection[list[int]]) -> None:
+        """Save the last trial if it is one of those that are to go on: they wait for it, or it comes now."""
+        if self._at_work and list(self._at_work[0]) in wanted:
             _, saving, training = self._at_work
             saving.pause(training)
         self._at_work = None
@@ -81,30 +82,44 @@ class ImageTrial(tune.Trainable):
             "trial %s on %s, process %d: %s", folder.name, socket.gethostname(), os.getpid(), request["parameters"]
         )
         yield {"kind": "started", "worker": f"{socket.gethostname()}/{os.getpid()}"}
+        self._wear.trials += 1
+        reported = request["epochs_reported"]
+        for pieces in (1, 2):
+            try:
+                for message in self._epochs(study, {**request, "epochs_reported": reported}, began, pieces):
+                    reported = max(reported, message["epoch"])
+                    yield message
+                return
+            except Exception as error:
+                workshop = self._workshop
+                if not is_out_of_memory(error):
+                    raise
+                self._wear.memory_ran_out = True
+                if workshop is None:  # no fault of the configuration
+                    raise
+                if pieces > 1:
+                    raise OutOfMemory(
+                        f"a batch of {workshop.chosen(request).batch_size} must fit into memory, "
+                        f"but even half of it did not in epoch {reported + 1}"
+                    ) from error
+            log.warning("out of memory in epoch %d: batches are now computed in halves", reported + 1)
+            self._at_work = None
+            workshop.clear()  # only here is the error gone, and with it what it held of the network
+            began = time.perf_counter()
+
+    def _epochs(
+        self, study: Mapping[str, Any], request: Mapping[str, Any], began: float, pieces: int
+    ) -> Iterator[dict[str, Any]]:
+        """Messages of the epochs that were not reported yet, the trial set up before; `began` is when that did."""
         if self._workshop is None:
             self._workshop = Workshop(study)
-        self._wear.trials += 1
-        checkpoints = Checkpoints(folder / "checkpoint", owner(study, request))
-        training, saving = self._taken_up(self._workshop, study, request, checkpoints)
+        training, saving = self._taken_up(self._workshop, study, request, pieces)
         for row in training.history[request["epochs_reported"] :]:
             metrics = {name: value for name, value in row.items() if name != "epoch"}
             yield _epoch(row["epoch"], metrics, {}, {}, last=row["epoch"] >= request["epochs"])
         setup = time.perf_counter() - began
         while training.epoch < request["epochs"]:
-            try:
-                result = training.run_epoch()
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                self._wear.memory_ran_out = True
-                if training.pieces > 1:
-                    raise OutOfMemory(
-                        f"a batch of {training.hyperparameters.batch_size} must fit into memory, "
-                        f"but even half of it did not in epoch {training.epoch + 1}"
-                    ) from error
-                log.warning("out of memory in epoch %d: batches are now computed in halves", training.epoch + 1)
-                training, saving = self._taken_up(self._workshop, study, request, checkpoints, pieces=2)
-                continue
+            result = training.run_epoch()
             saved = time.perf_counter()
             saving.after(training, result)
             seconds = {**result.seconds, "checkpoint": time.perf_counter() - saved, "setup": setup}
@@ -113,22 +128,18 @@ class ImageTrial(tune.Trainable):
             yield _epoch(result.epoch, result.metrics, seconds, self._workshop.usage(), result.last)
 
     def _taken_up(
-        self,
-        workshop: Workshop,
-        study: Mapping[str, Any],
-        request: Mapping[str, Any],
-        checkpoints: Checkpoints,
-        pieces: int = 1,
+        self, workshop: Workshop, study: Mapping[str, Any], request: Mapping[str, Any], pieces: int
     ) -> tuple[Any, Saving]:
         """The trial's training, continued from its own checkpoint where there is one, and when it is to be saved."""
         training = workshop.training(request, pieces)
+        checkpoints = Checkpoints(trial_folder(study, request["key"]) / "checkpoint", owner(study, request))
         checkpoint = checkpoints.load()
         if checkpoint:
             training.restore(checkpoint)
             log.info("continuing after epoch %d", checkpoint.epoch)
         elif request["epochs_reported"]:
             log.warning("no checkpoint is left of %d epochs: they are done again", request["epochs_reported"])
-        saving = _saving(study, checkpoints)
+        saving = _saving(study, checkpoints, checkpoint.epoch if checkpoint else None)
         self._at_work = (request["key"], saving, training)
         return training, saving
 
@@ -148,17 +159,17 @@ class Wear:
     trials: int = 0
     memory_ran_out: bool = False
 
-    def reason(self, resident: int, share: int) -> str | None:
+    def reason(self, own: int, share: int) -> str | None:
         """Why this worker should end before its next trial; None while it is good.
 
         Args:
-            resident: Bytes of memory this process has.
+            own: Bytes of memory that are this process's alone.
             share: Bytes of the machine's memory that are fairly its own.
         """
         if self.memory_ran_out:
             return "memory ran out in its last trial"
-        if resident > share:
-            return f"it has {resident / 1e9:.1f} GB of memory, its share is {share / 1e9:.1f} GB"
+        if own > share:
+            return f"it has {own / 1e9:.1f} GB of memory, its share is {share / 1e9:.1f} GB"
         if self.trials >= TRIALS_PER_WORKER:
             return f"it has run {self.trials} trials"
         return None
@@ -184,21 +195,16 @@ def _epoch(
     return {"kind": "epoch", "epoch": epoch, **figures, "last": last}
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether TensorFlow or Python ran out of memory; told by name, because TensorFlow may not have been imported."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
-
-
 def _failure(reason: str, infeasible: bool = False) -> dict[str, Any]:
     return {"kind": "failed", "reason": reason[:2000], "infeasible": infeasible}
 
 
-def _saving(study: Mapping[str, Any], checkpoints: Checkpoints) -> Saving:
+def _saving(study: Mapping[str, Any], checkpoints: Checkpoints, since: int | None) -> Saving:
     # Most trials are pruned at a rung or go on at once, so one that waits there is saved when its worker leaves it. Not
     # where a checkpoint must be brought home to the run folder, which is done with an epoch.
     pauses = study.get("pauses", ()) if "home" in study else ()
     every, seconds = study.get("checkpoint_every", 1), study.get("checkpoint_seconds", 0.0)
-    return Saving(checkpoints, every, seconds, pauses, study.get("keeps_best", False))
+    return Saving(checkpoints, every, seconds, pauses, study.get("keeps_best", False), since)
 
 
 def _short(values: Mapping[str, float]) -> str:

@@ -1,23 +1,26 @@
 """What one process keeps between the trials of one study: TensorFlow, images, the backbone, warm networks."""
 
-import os
+import gc
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainable.devices import apply_devices, plan_devices, visible_gpus
+from trainable.devices import apply_devices, gpu_bytes, plan_devices, visible_gpus
 from trainable.hyperparameters import Hyperparameters
+from trainable.memory import fair_share, own_bytes
 from trainable.settings import ModelSettings
 
-WARM_NETWORKS = 0.25  # of a worker's share of memory: optimizers' moments, 189 MB at ResNet50's depth 0, and graphs
+# Of a worker's share of the memory that networks lie in: optimizers' moments, 189 MB at ResNet50's depth 0, and graphs.
+WARM_NETWORKS = 0.25
 
 
 class Workshop:
     """What one process keeps between trials of one study."""
 
     def __init__(self, study: Mapping[str, Any]):
-        apply_devices(plan_devices(study["cpus"], study["gpus"], visible_gpus()))
+        devices = plan_devices(study["cpus"], study["gpus"], visible_gpus())
+        apply_devices(devices)
         from trainable.backbone import Backbone  # TensorFlow starts here, under the limits just set
         from trainable.dataset import ImageSet
         from trainable.features import CPU_SPEED, GPU_SPEED, FeatureStore
@@ -41,13 +44,13 @@ class Workshop:
         image_size = self.task.train.images.shape[1]
         self.backbone = Backbone(self.model, image_size, study["seed"])
         self._networks: OrderedDict[Any, Any] = OrderedDict()
-        self._memory = WARM_NETWORKS * fair_share(study["cpus"])
+        self._memory = WARM_NETWORKS * min(fair_share(study["cpus"]), gpu_bytes(devices))
 
     def training(self, request: Mapping[str, Any], pieces: int = 1) -> Any:
         """A training at its beginning, on a warm network where there is one."""
         from trainable.training import Training
 
-        hyperparameters = Hyperparameters.model_validate({**self._fixed, **request["parameters"]})
+        hyperparameters = self.chosen(request)
         return Training(
             self.network(hyperparameters),
             hyperparameters,
@@ -59,12 +62,16 @@ class Workshop:
             pieces=pieces,
         )
 
+    def chosen(self, request: Mapping[str, Any]) -> Hyperparameters:
+        """What the study fixes and the trial varies."""
+        return Hyperparameters.model_validate({**self._fixed, **request["parameters"]})
+
     def usage(self) -> dict[str, float]:
         """Memory of this process, what the store holds, and how often it helped since this was last asked."""
         store, before = self._keeping.store, self._counted
         self._counted = (store.found, store.built)
         return {
-            "memory_bytes": resident_bytes(),
+            "memory_bytes": own_bytes(),
             "features_found": store.found - before[0],
             "features_built": store.built - before[1],
             "features_bytes": store.bytes,
@@ -82,16 +89,7 @@ class Workshop:
             self._networks.popitem(last=False)
         return self._networks[key]
 
-
-def resident_bytes() -> int:
-    """Memory of this process; 0 where the system does not tell."""
-    try:
-        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
-
-
-def fair_share(cpus: float) -> int:
-    """Bytes of the machine's memory for a worker with so many of its CPUs, a fifth left to others."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return int(0.8 * total * min(1.0, cpus / (os.cpu_count() or 1)))
+    def clear(self) -> None:
+        """Let go of all warm networks: whoever ran out of memory is to have it alone."""
+        self._networks.clear()
+        gc.collect()  # graphs and what they are of hold each other

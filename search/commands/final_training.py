@@ -54,6 +54,7 @@ def retrain_exported(best: Path, folder: Path, view: "View", *, on_cluster: bool
         "view_seed": config.seed,
         "positive": prepared.context["positive"],
         "colour": config.data.colour,
+        "max_pixels": config.data.max_pixels,
     }
     work = {"recipe": recipe, "gpus": config.resources.gpus_per_trial, "arrays": folder / "arrays"}
     view.preparing("building the network", 0, 1)

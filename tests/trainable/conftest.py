@@ -124,6 +124,7 @@ def recipe():
         view_seed=1,
         positive=1,
         colour="grey",
+        max_pixels=50_000_000,
     )
 
 

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import platform
 import subprocess
@@ -9,6 +10,7 @@ import pytest
 from trainable.devices import (
     DeviceSettings,
     computes_bfloat16,
+    gpu_bytes,
     plan_devices,
     plan_memory,
     total_megabytes,
@@ -45,6 +47,18 @@ def test_the_memory_of_a_gpu_is_asked_for_by_its_name_and_for_a_share_alone():
     assert plan_memory(plan_devices(1, 1, ["GPU-6a1f"]), memory_of) is None
     assert plan_memory(plan_devices(1, 0, ["GPU-6a1f"]), memory_of) is None
     assert asked == ["GPU-77b0"]
+
+
+def test_networks_lie_in_what_a_worker_may_take_of_its_gpu():
+    def memory_of(device):
+        if device == "silent":
+            raise InputError("the driver does not tell")
+        return 16_000
+
+    assert gpu_bytes(plan_devices(1, 1, ["0"]), memory_of) == 16_000 * 2**20
+    assert gpu_bytes(plan_devices(1, 0.25, ["0"]), memory_of) == (4_000 - 1024) * 2**20
+    assert gpu_bytes(plan_devices(1, 0, []), memory_of) == math.inf
+    assert gpu_bytes(plan_devices(1, 1, ["silent"]), memory_of) == math.inf
 
 
 @pytest.mark.parametrize(("gpus", "visible"), [(1, []), (0.5, []), (2, ["0"])])

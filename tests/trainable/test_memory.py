@@ -1,9 +1,12 @@
 """What a worker does when memory runs out, and when it makes room for a fresh one."""
 
+import os
+
+import numpy as np
 import pytest
 
-from trainable.trial import TRIALS_PER_WORKER, Wear, is_out_of_memory
-from trainable.workshop import fair_share, resident_bytes
+from trainable.memory import fair_share, is_out_of_memory, own_bytes
+from trainable.trial import TRIALS_PER_WORKER, Wear
 
 
 class ResourceExhaustedError(Exception):
@@ -19,7 +22,7 @@ def test_only_a_lack_of_memory_is_taken_for_one(error, is_memory):
 
 
 @pytest.mark.parametrize(
-    ("wear", "resident", "reason"),
+    ("wear", "own", "reason"),
     [
         (Wear(), 5, None),
         (Wear(trials=TRIALS_PER_WORKER - 1), 10, None),
@@ -28,10 +31,44 @@ def test_only_a_lack_of_memory_is_taken_for_one(error, is_memory):
         (Wear(trials=TRIALS_PER_WORKER), 5, f"it has run {TRIALS_PER_WORKER} trials"),
     ],
 )
-def test_a_worker_ends_when_it_is_worn(wear, resident, reason):
-    assert wear.reason(resident, 10**10) == reason
+def test_a_worker_ends_when_it_is_worn(wear, own, reason):
+    assert wear.reason(own, 10**10) == reason
 
 
 def test_this_process_has_memory_and_a_share_of_the_machines():
-    assert 10**6 < resident_bytes() < fair_share(1000)
+    assert 10**6 < own_bytes() < fair_share(1000)
     assert fair_share(0.5) < fair_share(1000)
+
+
+def test_what_is_mapped_from_a_file_is_not_the_processes_own(tmp_path):
+    size = 64_000_000
+    np.lib.format.open_memmap(tmp_path / "images.npy", mode="w+", dtype=np.uint8, shape=(size,))[:] = 1
+    before = own_bytes()
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    assert int(mapped.sum()) == size  # every page was touched
+    assert own_bytes() - before < size / 4
+    held = np.ones(size, np.uint8)
+    assert own_bytes() - before > 3 * size / 4
+    assert len(held) == size
+
+
+@pytest.mark.parametrize(
+    ("memory", "cpus", "share"),
+    [
+        ("2000000\n", "400000 100000\n", 400_000),  # one CPU of four, four fifths of a quarter
+        ("2000000\n", "max 100000\n", None),
+        ("2000000\n", None, None),
+        ("max\n", "400000 100000\n", "machine"),
+        ("99999999999999999\n", "400000 100000\n", "machine"),
+        (None, None, "machine"),
+    ],
+)
+def test_a_container_has_its_limit_shared_out_and_not_the_machine(tmp_path, memory, cpus, share):
+    for name, content in (("memory.max", memory), ("cpu.max", cpus)):
+        if content is not None:
+            (tmp_path / name).write_text(content)
+    if share is None:
+        share = int(0.8 * 2_000_000 * min(1.0, 1 / os.cpu_count()))
+    elif share == "machine":
+        share = fair_share(1.0, tmp_path / "nothing")
+    assert fair_share(1.0, tmp_path) == share

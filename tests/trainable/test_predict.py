@@ -92,6 +92,12 @@ def test_an_image_too_large_to_be_honest_is_refused_from_its_header(classifier, 
     assert "at most 50,000,000 pixels" in row["error"]
 
 
+def test_a_model_takes_images_as_large_as_its_study_did(tmp_path):
+    large = Classifier(brightness, DESCRIPTION.model_copy(update={"max_pixels": 60_000_000}))
+    [row] = predict(large, [save(tmp_path / "large.png", 0, (7100, 7100))])
+    assert (row["error"], row["predicted"]) == ("", "dark")
+
+
 def test_probabilities_do_not_depend_on_batches_and_may_be_none(classifier):
     images = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 1)).astype(np.uint8)
     assert np.array_equal(classifier.probabilities(images, batch_size=2), classifier.probabilities(images))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from trainable.dataset import ImageSet, concatenate
+from trainable.errors import TrialError
 from trainable.metrics import operating_point, scores
 from trainable.predict import Classifier
 from trainable.retrain import FinalPaths, retrain, write_json
@@ -64,6 +65,7 @@ def test_the_description_says_what_must_be_known_to_use_the_model(retrained, rec
         "positive_class": "lesion",
         "image_size": 32,
         "colour": "grey",
+        "max_pixels": 50_000_000,
         "architecture": "resnet50",
         "epochs": 2,
         "seed": 3,
@@ -117,3 +119,32 @@ def test_a_document_is_written_whole_or_not_at_all(tmp_path):
             write_json(path, bad)
     assert json.loads(path.read_text(encoding="utf-8"))["value"] == 0.1
     assert [each.name for each in path.parent.iterdir()] == ["document.json"]
+
+
+@pytest.mark.slow
+def test_where_memory_runs_out_the_final_model_is_trained_in_halves_of_batches(
+    retrained, recipe, tmp_path, monkeypatch
+):
+    from trainable.network import Network
+
+    step, told = Network.step, []
+
+    def limited(network, inputs, labels, weights, dropout_seed, pieces=1):
+        if len(labels) / pieces > 4:
+            raise MemoryError
+        return step(network, inputs, labels, weights, dropout_seed, pieces)
+
+    monkeypatch.setattr(Network, "step", limited)
+    paths = retrain(recipe, retrained / "arrays", tmp_path, lambda *progress: told.append(progress))
+    assert {what for what, *_ in told} == {
+        "training on train, batches in halves for want of memory",
+        "training on train + validation, batches in halves for want of memory",
+    }
+    probabilities = np.load(paths.validation)  # others than of whole batches: BatchNorms see halves
+    assert probabilities.shape == np.load(retrained / "final" / "validation.npy").shape
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert Classifier.load(tmp_path).description.classes == ["clear", "lesion"]
+
+    small = replace(recipe, hyperparameters=recipe.hyperparameters.model_copy(update={"batch_size": 16}))
+    with pytest.raises(TrialError, match="a batch of 16 must fit into memory to train the final model"):
+        retrain(small, retrained / "arrays", tmp_path, lambda *_: None)

@@ -188,6 +188,16 @@ def test_a_trial_that_waits_at_a_rung_is_saved_when_its_worker_takes_another(stu
     assert metrics([pausing.step() for _ in range(2)]) == whole[2:]
 
 
+def test_a_trial_that_goes_on_at_once_on_the_worker_that_it_waited_on_loses_nothing(study, worker, tmp_path):
+    pausing = Worker({**study, "pauses": [1, 2], "checkpoint_every": 9})
+    pausing._trainable = worker._trainable
+    whole = metrics(worker.run(request((0, 0), epochs=2), tmp_path / "whole"))
+    pausing.begin(request((0, 0), epochs=2), tmp_path)
+    assert [pausing.step()["kind"] for _ in range(2)] == ["started", "epoch"]
+    pausing.begin(request((0, 0), epochs=2, epochs_reported=1), tmp_path)
+    assert metrics([pausing.step() for _ in range(2)]) == whole[1:]
+
+
 def test_networks_stay_warm_within_their_share_of_memory_and_the_least_recently_used_goes(
     worker, tmp_path, monkeypatch
 ):
@@ -215,8 +225,10 @@ def test_f31_a_trial_whose_checkpoints_are_gone_begins_anew_and_says_so(worker, 
     worker.begin(request(epochs=3), tmp_path)
     for _ in range(3):
         worker.step()
+    worker.run(request((5, 0), epochs=1), tmp_path)  # so that the worker no longer has its state
     shutil.rmtree(tmp_path / "0" / "checkpoint" / "000002")
     assert metrics(worker.run(request(epochs=3, epochs_reported=2), tmp_path)) == whole[1:]
+    worker.run(request((5, 0), epochs=1), tmp_path)
     shutil.rmtree(tmp_path / "0" / "checkpoint")
     assert metrics(worker.run(request(epochs=3, epochs_reported=2), tmp_path)) == whole
     assert "no checkpoint is left of 2 epochs: they are done again" in (tmp_path / "0" / "log.txt").read_text()
@@ -338,8 +350,50 @@ def test_when_memory_runs_out_batches_are_halved_then_the_trial_is_infeasible_an
         short_of_memory.begin(request((1, 0)), tmp_path)
 
 
+def test_memory_that_runs_out_in_set_up_is_made_room_for_like_any_other(study, monkeypatch, tmp_path):
+    from trainable.network import Network
+
+    reset, warm = Network.reset, []
+
+    def limited(network, chosen, seed):
+        if network.key.depth == TOP_BLOCK and len(short_of_memory._trainable._workshop._networks) > 1:
+            warm.append(len(short_of_memory._trainable._workshop._networks))
+            raise MemoryError
+        return reset(network, chosen, seed)
+
+    short_of_memory = Worker(study)
+    assert short_of_memory.run(request((0, 0), epochs=1), tmp_path)[-1]["last"] is True
+    monkeypatch.setattr(Network, "reset", limited)
+    messages = short_of_memory.run(request((1, 0), epochs=1, freeze_depth=TOP_BLOCK), tmp_path)
+    assert [message["kind"] for message in messages] == ["started", "epoch"]
+    assert warm == [2]
+    with pytest.raises(WorkerEnded):
+        short_of_memory.begin(request((2, 0)), tmp_path)
+
+
+def test_where_memory_is_short_scoring_takes_few_images_at_a_time(study, worker, parts, monkeypatch, tmp_path):
+    from trainable.network import Network
+
+    whole = worker.run(request(), tmp_path / "whole")
+    probabilities, asked = Network.probabilities, []
+
+    def limited(network, inputs):
+        asked.append(len(inputs))
+        if len(inputs) > 4:
+            raise MemoryError
+        return probabilities(network, inputs)
+
+    monkeypatch.setattr("trainable.inputs.FEW", 4)
+    monkeypatch.setattr(Network, "probabilities", limited)
+    short_of_memory = Worker(study)
+    messages = short_of_memory.run(request(), tmp_path / "few")
+    assert [message["kind"] for message in messages] == ["started", "epoch", "epoch"]
+    assert asked[0] == len(parts[1]) > 4 >= max(asked[1:])
+    assert messages[-1]["metrics"] == pytest.approx(whole[-1]["metrics"], rel=1e-3)
+
+
 @pytest.mark.parametrize(
-    ("trials", "memory_ran_out", "resident", "reason"),
+    ("trials", "memory_ran_out", "own", "reason"),
     [
         (0, False, 10, None),
         (499, False, 2 * 10**9, None),
@@ -348,10 +402,10 @@ def test_when_memory_runs_out_batches_are_halved_then_the_trial_is_infeasible_an
         (1, False, 2 * 10**9 + 1, "it has 2.0 GB of memory, its share is 2.0 GB"),
     ],
 )
-def test_a_worn_worker_makes_room_for_a_fresh_one(trials, memory_ran_out, resident, reason):
+def test_a_worn_worker_makes_room_for_a_fresh_one(trials, memory_ran_out, own, reason):
     from trainable.trial import Wear
 
-    assert Wear(trials, memory_ran_out).reason(resident, share=2 * 10**9) == reason
+    assert Wear(trials, memory_ran_out).reason(own, share=2 * 10**9) == reason
 
 
 def test_importing_the_trial_class_starts_ray_and_not_tensorflow(tmp_path):

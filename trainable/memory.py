@@ -1,0 +1,48 @@
+"""What a process may take of the machine's memory, what it has, and how to tell that there was not enough."""
+
+import os
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")  # version 2, as containers and batch systems limit their processes
+
+
+def own_bytes() -> int:
+    """Memory that is this process's alone; 0 where the system does not tell.
+
+    What it has mapped from files is left out: images and features are shared by all workers of a node, and the kernel
+    takes their pages back when others need them.
+    """
+    try:
+        _, resident, shared, *_ = Path("/proc/self/statm").read_text(encoding="ascii").split()
+    except OSError:
+        return 0
+    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
+
+
+def fair_share(cpus: float, cgroup: Path = CGROUP) -> int:
+    """Bytes of memory for a worker with so many of the CPUs there are, a fifth left to others.
+
+    Args:
+        cpus: CPUs of the worker.
+        cgroup: Folder that tells what this container or job may use of the machine, where it is in one.
+    """
+    total, processors = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), float(os.cpu_count() or 1)
+    limit = _words(cgroup / "memory.max")
+    if limit and limit[0] != "max" and int(limit[0]) < total:
+        total = int(limit[0])
+        quota = _words(cgroup / "cpu.max")  # microseconds in a period, and the period
+        if quota and quota[0] != "max":
+            processors = int(quota[0]) / int(quota[1])
+    return int(0.8 * total * min(1.0, cpus / processors))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether TensorFlow or Python ran out of memory; told by name, because TensorFlow may not have been imported."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="ascii").split()
+    except OSError:
+        return []
