@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from analysis.evaluation import Evaluation, class_names, confident_mistakes, confusion, read_evaluation, stated
+from search.whole_file import write_whole
 
 FEW_GROUPS = 20
 """Below this many test groups the card warns that intervals from resampling groups are too narrow."""
@@ -41,9 +42,14 @@ def write_model_card(final_folder: Path, facts: Mapping[str, Any]) -> Path:
     Raises:
         ValueError: Facts are missing.
     """
-    card = Path(final_folder) / "model_card.md"
-    card.write_text(render_model_card(read_evaluation(final_folder), facts), encoding="utf-8")
+    card = card_of(Path(final_folder))
+    write_whole(card, render_model_card(read_evaluation(final_folder), facts))
     return card
+
+
+def card_of(final_folder: Path) -> Path:
+    """Where the card of an evaluation is; written last, it says that everything before it was."""
+    return final_folder / "model_card.md"
 
 
 def render_model_card(evaluation: Evaluation, facts: Mapping[str, Any]) -> str:

@@ -1,17 +1,19 @@
 """The locked test set, opened once, and what the model is worth on it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from trainable.dataset import ImageSet, build_arrays
+from trainable.errors import InputError
 from trainable.metrics import Interval, evaluate_part, metrics_document
-from trainable.predict import Classifier, read_description
+from trainable.predict import Classifier, described_model, read_description
 from trainable.retrain import FinalPaths, write_json
 from trainable.settings import DataSettings
-from trainable.split import read_split, split_summary
+from trainable.split import SplitRow, read_split, split_summary
 from trainable.whole_file import write_csv
 
 
@@ -72,6 +74,44 @@ def evaluate(
     _write_predictions(paths, classifier, parts)
     write_json(paths.metrics, document)
     return scored["test"]
+
+
+def check_evaluable(data: DataSettings, run_folder: Path) -> None:
+    """That what `evaluate` needs is there, as far as can be told without a look at a test image.
+
+    Raises:
+        InputError: with every problem.
+    """
+    final, arrays, rows = FinalPaths(run_folder / "final"), run_folder / "arrays", read_split(run_folder / "split.csv")
+    problems: list[str] = []
+    for check in (
+        lambda: described_model(final.folder),
+        lambda: ImageSet.open(arrays, "validation"),
+        lambda: _check_test_images(data, arrays, rows),
+    ):
+        try:
+            check()
+        except InputError as error:
+            problems += error.problems
+    if not final.validation.is_file():
+        problems.append(f"{final.folder} must hold {final.validation.name} as `retrain` made it, but it is missing")
+    if problems:
+        raise InputError(problems)
+
+
+def _check_test_images(data: DataSettings, arrays: Path, rows: Sequence[SplitRow]) -> None:
+    with suppress(InputError):
+        ImageSet.open(arrays, "test")
+        return
+    test = [row.file for row in rows if row.part == "test"]
+    missing = [file for file in test if not (data.path / file).is_file()]
+    if not test:
+        raise InputError("part `test` must hold images, but the split gives it none")
+    if missing:
+        raise InputError(
+            f"{data.path} must hold the {len(test)} test images, but {len(missing)} of them are not there, the first "
+            f"{missing[0]}; bring them back, or say with `data.path` where they are"
+        )
 
 
 def _write_predictions(paths: FinalPaths, classifier: Classifier, parts: Mapping[str, tuple[ImageSet, Any]]) -> None:

@@ -5,6 +5,7 @@ Imports what a step needs when it runs.
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,12 +26,16 @@ if TYPE_CHECKING:
 
 def finish(session: "Session") -> None:
     """From a finished search to test figures and report; what was done for the same winner is not done again."""
+    from analysis.model_card import card_of
+
     paths = session.paths
     name_winner(session)
     if _otherwise(exported(paths), paths.final) != []:
         retrain_exported(paths.best, paths.root, session.view, on_cluster=True)
     if not is_evaluated(paths, session.history):
         open_test_set(paths, session.ledger, session.view)
+    elif not card_of(paths.final).exists():  # drawing was cut off
+        _present_evaluation(paths, exported(paths))
     session.view.preparing("writing the report", 0, 1)
     report_on(paths)
     session.view.preparing("writing the report", 1, 1)
@@ -108,8 +113,7 @@ def is_evaluated(paths: StudyPaths, history: "History") -> bool:
 
 def open_test_set(paths: StudyPaths, ledger: Any, view: "View") -> None:
     """Score the model on the test images, after the ledger says that they are opened; figures and model card."""
-    from analysis.figures import draw_evaluation
-    from analysis.model_card import write_model_card
+    from analysis.model_card import card_of
     from search.events import Noted
     from trainable.evaluate import evaluate
 
@@ -120,6 +124,7 @@ def open_test_set(paths: StudyPaths, ledger: Any, view: "View") -> None:
     view.preparing("evaluating", 0, 1)
     use_this_machine(config.resources.gpus_per_trial)
     ledger.append(Noted("test_opened", {**at, "model_sha256": _describe(paths.final)["sha256"]}))
+    card_of(paths.final).unlink(missing_ok=True)  # of an earlier evaluation
     trial = recorded(config, "trial")
     facts = {
         "study": paths.root.name,
@@ -128,10 +133,18 @@ def open_test_set(paths: StudyPaths, ledger: Any, view: "View") -> None:
         "best_epoch": trial.get("best_epoch", config.budget.epochs),
     }
     evaluate(config.data, paths.root, facts, config.seed, view.preparing)
+    _present_evaluation(paths, config)
+    view.preparing("evaluating", 1, 1)
+
+
+def _present_evaluation(paths: StudyPaths, config: Any) -> None:
+    """Figures and, last, the model card of the scores that are there."""
+    from analysis.figures import draw_evaluation
+    from analysis.model_card import write_model_card
+
     draw_evaluation(paths.final)
     _draw_mistakes(paths.final, config.data)
     write_model_card(paths.final, _card_facts(paths, config))
-    view.preparing("evaluating", 1, 1)
 
 
 def _draw_mistakes(final: Path, data: Any) -> None:
@@ -139,19 +152,23 @@ def _draw_mistakes(final: Path, data: Any) -> None:
     from analysis.evaluation import confident_mistakes, read_evaluation
     from analysis.figures import draw_mistakes
     from trainable.dataset import decode
+    from trainable.errors import InputError
 
     picture = final / "figures" / "confident_mistakes.png"
     picture.unlink(missing_ok=True)  # of an earlier model
     mistakes = confident_mistakes(read_evaluation(final).test, count=12)
-    if len(mistakes):
-        size = max(256, data.image_size)  # more than the model saw, so that a person can judge
-        images = {file: decode(data.path / file, size, data.colour, data.max_pixels) for file in mistakes["file"]}
-        draw_mistakes(mistakes, images, picture)
+    size = max(256, data.image_size)  # more than the model saw, so that a person can judge
+    images = {}
+    for file in mistakes["file"]:
+        with suppress(InputError):  # a study goes on with what it decoded, whatever became of the files
+            images[file] = decode(data.path / file, size, data.colour, data.max_pixels)
+    if images:
+        draw_mistakes(mistakes[mistakes["file"].isin(images)], images, picture)
 
 
 def _check_test_can_open(config: Any, paths: StudyPaths) -> None:
     """That all is there which `evaluate` needs, before it is written down that the test set was opened."""
-    from trainable.split import read_split
+    from trainable.evaluate import check_evaluable
 
     run, final = near(paths.root), near(paths.final)
     otherwise = _otherwise(config, paths.final)
@@ -162,8 +179,7 @@ def _check_test_can_open(config: Any, paths: StudyPaths) -> None:
     if otherwise:
         problem = f"{final}: must hold the model that {near(paths.best)} describes, but its model was trained otherwise"
         raise ConfigurationError([f"{problem}; `thawline retrain {run}` trains it anew:", *otherwise])
-    if not any(row.part == "test" for row in read_split(paths.split)):
-        raise ConfigurationError(f"{near(paths.split)}: must give the part `test` images, but gives it none")
+    check_evaluable(config.data, paths.root)
 
 
 def _card_facts(paths: StudyPaths, config: Any) -> dict[str, Any]:

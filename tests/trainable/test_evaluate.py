@@ -8,7 +8,7 @@ import pytest
 
 from trainable.dataset import ImageSet
 from trainable.errors import InputError
-from trainable.evaluate import evaluate
+from trainable.evaluate import check_evaluable, evaluate
 from trainable.metrics import scores
 from trainable.predict import Classifier
 from trainable.retrain import FinalPaths
@@ -162,3 +162,23 @@ def test_a_model_that_was_exchanged_is_refused_before_any_test_image_is_opened(c
     with pytest.raises(InputError, match="its sha256 differs"):
         evaluate(drawn, copy, {}, 5, silent)
     assert not list((copy / "arrays").glob("test*"))
+
+
+def test_what_is_lacking_is_told_all_at_once_without_a_look_at_a_test_image(copy, drawn, tmp_path):
+    check_evaluable(drawn, copy)
+    FinalPaths(copy / "final").validation.unlink()
+    (copy / "arrays" / "validation.npy").unlink()
+    moved = drawn.model_copy(update={"path": tmp_path / "moved"})
+    with pytest.raises(InputError) as caught:
+        check_evaluable(moved, copy)
+    assert [problem.split(" must hold ")[0] for problem in caught.value.problems] == [
+        str(copy / "arrays"),
+        str(tmp_path / "moved"),
+        str(copy / "final"),
+    ]
+    assert not list((copy / "arrays").glob("test*"))
+
+
+def test_images_that_are_gone_are_no_problem_once_the_test_part_was_decoded(copy, drawn, tmp_path):
+    evaluate(drawn, copy, {"study": "drawn"}, 5, silent)
+    check_evaluable(drawn.model_copy(update={"path": tmp_path / "moved"}), copy)
