@@ -1,4 +1,7 @@
-"""How fast a search got better: the best value so far by trial, by epoch trained and by worker-second."""
+"""How fast a search got better: the best value so far by trial, by epoch trained and by worker-second.
+
+What a failed trial cost is in it; what it had reached is not, because it can win nothing.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.config import Objective
-from search.history import TrialRecord
+from search.history import Epoch, TrialRecord
 
 Floats = NDArray[np.float64]
 
@@ -30,13 +33,14 @@ class Curve:
 
 def best_by_trial(trials: Iterable[TrialRecord], objective: Objective) -> Curve:
     """One point per trial, by number; a trial's value is its best epoch's, NaN without any. `spent` counts trials."""
-    bests = [t.best(objective.metric, objective.direction) for t in sorted(trials, key=lambda trial: trial.key)]
+    ordered = sorted(trials, key=lambda trial: trial.key)
+    bests = [None if t.status == "failed" else t.best(objective.metric, objective.direction) for t in ordered]
     return _curve(range(1, len(bests) + 1), [best[1] if best else np.nan for best in bests], objective)
 
 
 def best_by_epoch(trials: Iterable[TrialRecord], objective: Objective) -> Curve:
     """One point per epoch trained, of whatever trial, in the order reported. `spent` counts epochs."""
-    epochs = [(e.at, *trial.key, e.epoch, _value(e.metrics, objective)) for trial in trials for e in trial.epochs]
+    epochs = [(e.at, *trial.key, e.epoch, _value(trial, e, objective)) for trial in trials for e in trial.epochs]
     return _curve(range(1, len(epochs) + 1), [value for *_, value in sorted(epochs)], objective)
 
 
@@ -61,7 +65,7 @@ def last_improvement(curve: Curve) -> int | None:
 
 def _held(trial: TrialRecord, objective: Objective) -> list[tuple[float, float, float]]:
     """When, worker's seconds since the point before, value: of each epoch, and of a failure after the last one."""
-    marks = [(e.at, _value(e.metrics, objective)) for e in trial.epochs]
+    marks = [(e.at, _value(trial, e, objective)) for e in trial.epochs]
     if trial.left_at is None and trial.ended_at is not None and (not marks or trial.ended_at > marks[-1][0]):
         marks.append((trial.ended_at, np.nan))
     if trial.started_at is None:
@@ -72,8 +76,8 @@ def _held(trial: TrialRecord, objective: Objective) -> list[tuple[float, float, 
     return [(at, at - start, value) for start, (at, value) in zip(starts, marks, strict=True)]
 
 
-def _value(metrics: dict[str, float], objective: Objective) -> float:
-    return metrics.get(objective.metric, np.nan)
+def _value(trial: TrialRecord, epoch: Epoch, objective: Objective) -> float:
+    return np.nan if trial.status == "failed" else epoch.metrics.get(objective.metric, np.nan)
 
 
 def _curve(spent: Iterable[float] | Floats, values: Sequence[float], objective: Objective) -> Curve:

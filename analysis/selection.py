@@ -98,8 +98,8 @@ def finalists(trials: Iterable[TrialRecord], objective: Objective, count: int) -
 def choose_winner(history: History, config: StudyConfig) -> Winner:
     """The finalist with the best mean over its completed reruns; without any such rerun, the best trial of the search.
 
-    The search's own value decides nothing once there are reruns: it is the luckiest of many. A finalist that failed on
-    a fresh seed stands behind those that failed on fewer. Ties as in `rank`.
+    The search's own value decides nothing once there are reruns: it is the luckiest of many. A trial that failed on a
+    fresh seed stands behind those that failed on fewer. Ties as in `rank`.
 
     Raises:
         ConfigurationError: when no trial completed or was pruned with a value.
@@ -111,9 +111,10 @@ def choose_winner(history: History, config: StudyConfig) -> Winner:
             f"a winner needs a completed or pruned trial with a value of {objective.metric}, but there is none"
         )
     tested = rank_finalists(history, objective)
-    if not tested:
-        return _winner(Finalist(ranked[0], [], [], 0), objective, _best_of_search(ranked, objective))
-    return _winner(tested[0], objective, _best_of_finalists(tested, ranked[0], objective))
+    if tested:
+        return _winner(tested[0], objective, _best_of_finalists(tested, ranked[0], objective))
+    untested = sorted((_finalist(history, trial, objective) for trial in ranked), key=lambda each: each.failed)
+    return _winner(untested[0], objective, _best_of_search(untested, objective))
 
 
 def rank_finalists(history: History, objective: Objective) -> list[Finalist]:
@@ -206,14 +207,21 @@ def _winner(finalist: Finalist, objective: Objective, reason: str) -> Winner:
     )
 
 
-def _best_of_search(ranked: list[TrialRecord], objective: Objective) -> str:
-    trial = ranked[0]
-    (epoch, value), others = _searched(trial, objective), [_searched(other, objective)[1] for other in ranked[1:2]]
-    tie = f" (as good as trial {ranked[1].number}, but cheaper or earlier)" if others == [value] else ""
-    return (
-        f"trial {trial.number} has the best {objective.metric} of the {trial.status} trials, {value:.4g} at epoch "
-        f"{epoch}{tie}; it was not rerun on fresh seeds, so part of that may be luck"
-    )
+def _best_of_search(untested: list[Finalist], objective: Objective) -> str:
+    first, trial = untested[0], untested[0].trial
+    epoch, value = _searched(trial, objective)
+    others = [_searched(other.trial, objective)[1] for other in untested[1:2] if other.failed == first.failed]
+    tie = f" (as good as trial {untested[1].trial.number}, but cheaper or earlier)" if others == [value] else ""
+    failed = sorted(each.trial.number for each in untested if each.failed)
+    if first.failed:
+        rerun = f"none of its reruns on fresh seeds completed ({first.failed} failed), as with every other candidate"
+    elif failed:
+        rerun = f"it was not rerun on fresh seeds, and the reruns of trials {', '.join(map(str, failed))} all failed"
+    else:
+        rerun = "it was not rerun on fresh seeds, so part of that may be luck"
+    among = f"{trial.status} trials" + (" without failed reruns" if failed and not first.failed else "")
+    best = f"trial {trial.number} has the best {objective.metric} of the {among}, {value:.4g} at epoch {epoch}{tie}"
+    return f"{best}; {rerun}"
 
 
 def _best_of_finalists(tested: list[Finalist], leader: TrialRecord, objective: Objective) -> str:

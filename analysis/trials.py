@@ -133,8 +133,11 @@ def select_columns(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 
 def top(table: pd.DataFrame, n: int, direction: Literal["maximize", "minimize"]) -> pd.DataFrame:
-    """The at most `n` rows with the best values, best first; rows without a value are left out."""
-    return sort_trials(table, "value", descending=direction == "maximize").dropna(subset="value").head(n)
+    """The at most `n` rows with the best values, best first, failed trials behind all others; rows without a value are
+    left out.
+    """
+    valued = sort_trials(table, "value", descending=direction == "maximize").dropna(subset="value")
+    return valued.sort_values("status", key=lambda status: status == "failed", kind="stable", ignore_index=True).head(n)
 
 
 def write_table(table: pd.DataFrame, path: str | Path) -> None:

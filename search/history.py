@@ -81,6 +81,11 @@ class TrialRecord:
         return self.status in ("completed", "pruned", "failed")
 
     @property
+    def usable(self) -> bool:
+        """Whether it ended and what it reached counts: a failed trial's values do not."""
+        return self.status in ("completed", "pruned")
+
+    @property
     def paused(self) -> bool:
         """Whether it waits at a rung until it is promoted or pruned."""
         return self.left_at is not None and not (self.promoted or self.ended)

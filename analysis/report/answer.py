@@ -16,7 +16,7 @@ def answer(run: Run) -> Section:
     title = "The best configuration"
     if run.winner is None:
         return Section("answer", title, [_nothing_yet(run)])
-    findings = [_recommendation(run, run.winner), _certainty(run, run.winner), *_margin(run), _tested(run)]
+    findings = [_recommendation(run, run.winner), _certainty(run, run.winner), *_margin(run, run.winner), _tested(run)]
     return Section("answer", title, findings, [*_facts(run, run.winner), *_finalists(run)])
 
 
@@ -38,10 +38,12 @@ def _recommendation(run: Run, winner: dict[str, Any]) -> str:
 def _certainty(run: Run, winner: dict[str, Any]) -> str:
     searched = f"The search had seen {score(winner['value'])} from it"
     if not winner.get("seeds"):
+        failed = any(rerun.status == "failed" for rerun in run.history.reruns(winner["number"]))
+        rerun = "every rerun of it on a fresh seed failed" if failed else "it was not run again on fresh seeds"
+        advice = "" if run.history.reruns() else f" `thawline retrain {run.name}` reruns the finalists."
         return (
-            f"{searched} ({run.metric}, trial {winner['number']}, epoch {winner['best_epoch']}), and it was not run "
-            f"again on fresh seeds: as the best of {count(len(run.valued), 'trial')}, part of that is luck. "
-            f"`thawline retrain {run.name}` reruns the finalists."
+            f"{searched} ({run.metric}, trial {winner['number']}, epoch {winner['best_epoch']}), and {rerun}: as the "
+            f"best of {count(len(run.valued), 'trial')}, part of that is luck.{advice}"
         )
     error = winner.get("standard_error")
     spread = "" if error is None or math.isnan(error) else " (mean ± standard error)"
@@ -51,10 +53,10 @@ def _certainty(run: Run, winner: dict[str, Any]) -> str:
     )
 
 
-def _margin(run: Run) -> list[str]:
+def _margin(run: Run, winner: dict[str, Any]) -> list[str]:
     """How far the winner is ahead of the next finalist, in standard errors of the difference."""
     margin = lead(run.finalists, run.config.objective)
-    if margin is None:
+    if margin is None or run.finalists[0].trial.number != winner["number"]:  # reruns came after it was named
         return []
     difference, error = margin
     second = run.finalists[1]
@@ -64,6 +66,8 @@ def _margin(run: Run) -> list[str]:
     )
     if math.isnan(error) or error == 0:
         return [f"{sentence}. One seed each does not say how much of that is chance."]
+    if difference < 0:
+        return [f"{sentence}."]
     ratio = difference / error
     verdict = "a clear lead" if ratio >= 3 else "a likely lead" if ratio >= 2 else "too close to call"
     rough = "; with so few seeds the standard errors are rough themselves" if len(second.values) < 5 else ""
@@ -78,9 +82,10 @@ def _tested(run: Run) -> str:
 
     images = sum(metrics["counts"]["images"]["test"].values())
     scores = listed(f"{name} {stated(metrics[key])}" for key, name in (("accuracy", "accuracy"), ("auc", "AUC")))
+    model = "an earlier model reached" if outdated(run) else "the retrained model reaches"
     return (
         f"On the locked test part ({count(images, 'image')} of {count(metrics['counts']['groups']['test'], 'group')}) "
-        f"the retrained model reaches {scores}; in brackets 95 % intervals."
+        f"{model} {scores}; in brackets 95 % intervals."
     )
 
 
@@ -91,21 +96,26 @@ def _facts(run: Run, winner: dict[str, Any]) -> list[Block]:
     weights = trial.epochs[-1].metrics.get("trainable_share") if trial and trial.epochs else None
     if weights is not None and not math.isnan(weights):
         pairs.append(("weights that train", share(weights)))
-    outdated = _outdated(run, winner)
-    return [Facts(pairs), *([Warnings([outdated])] if outdated else [])]
+    earlier = outdated(run)
+    return [Facts(pairs), *([Warnings([earlier])] if earlier else [])]
 
 
-def _outdated(run: Run, winner: dict[str, Any]) -> str | None:
-    """The evaluation may be of an earlier winner."""
-    if run.evaluation is None:
+def outdated(run: Run) -> str | None:
+    """Why the evaluation is not of the model that would be used now; None when it is, or there is none."""
+    if run.evaluation is None or run.winner is None:
         return None
     tested = run.evaluation.metrics.get("trial", {}).get("number")
-    if tested is None or tested == winner["number"]:
-        return None
-    return (
-        f"The test figures belong to trial {tested}, which was the winner when it was evaluated; the winner is now "
-        f"trial {winner['number']}."
-    )
+    if tested not in (None, run.winner["number"]):
+        return (
+            f"The test figures belong to trial {tested}, which was the winner when it was evaluated; the winner is now "
+            f"trial {run.winner['number']}."
+        )
+    if run.trained_since:
+        return (
+            f"The test figures belong to an earlier model; the one in final/ was trained since. `thawline evaluate "
+            f"{run.name}` scores it, which opens the test part once more."
+        )
+    return None
 
 
 def _finalists(run: Run) -> list[Block]:

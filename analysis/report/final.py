@@ -12,7 +12,8 @@ from analysis.evaluation import (
     training_curve,
 )
 from analysis.evaluation_plots import draw_confusion, draw_reliability, draw_roc, draw_training
-from analysis.report.page import Block, Plot, Section, Table
+from analysis.report.answer import outdated
+from analysis.report.page import Block, Plot, Section, Table, Warnings
 from analysis.report.run import Run
 from analysis.report.wording import count, number, score, share, words
 
@@ -28,8 +29,10 @@ def evaluation(run: Run) -> Section:
         else:
             lacking = "The test part was opened, but the files of its evaluation are not there, or not whole."
         return Section("evaluation", title, [lacking])
-    metrics = run.evaluation.metrics
-    return Section("evaluation", title, _findings(metrics), [_scores(metrics), *_plots(run.evaluation)], _note(metrics))
+    metrics, earlier = run.evaluation.metrics, outdated(run)
+    warnings: list[Block] = [Warnings([earlier])] if earlier else []
+    blocks = [*warnings, _scores(metrics), *_plots(run.evaluation)]
+    return Section("evaluation", title, _findings(metrics), blocks, _note(metrics))
 
 
 def _findings(metrics: dict[str, Any]) -> list[str]:

@@ -28,6 +28,7 @@ class Run:
         trials: Of the search, by number; reruns left out.
         winner: As the ledger names it, else as it would be named now; None without a usable trial.
         evaluation: None when the test part was not opened, or its files are not whole.
+        trained_since: Whether the model in `final/` is another one than was evaluated.
         parts: None when `split.csv` is gone or not one.
         images: PNG files of training images by class; empty when they are gone.
         limits: Lowest and highest possible value of hyperparameters, by name.
@@ -40,6 +41,7 @@ class Run:
     winner: dict[str, Any] | None
     finalists: list[Finalist]
     evaluation: Evaluation | None
+    trained_since: bool
     parts: Parts | None
     images: dict[str, list[bytes]]
     limits: Limits
@@ -92,6 +94,7 @@ def read_run(run: str | Path, limits: Limits) -> Run:
         winner=winner_so_far(history, config),
         finalists=rank_finalists(history, config.objective),
         evaluation=_evaluation(paths.final),
+        trained_since=_trained_since(paths.final, history),
         parts=_parts(paths.split),
         images=thumbnails(paths.arrays),
         limits=limits,
@@ -108,11 +111,21 @@ def winner_so_far(history: History, config: StudyConfig) -> dict[str, Any] | Non
 
 def read_scores(final: Path) -> dict[str, Any]:
     """`metrics.json`; empty when it is not there or not whole."""
+    return _document(final / "metrics.json")
+
+
+def _document(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads((final / "metrics.json").read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}
+
+
+def _trained_since(final: Path, history: History) -> bool:
+    tested = (history.note("test_opened") or {}).get("model_sha256")
+    trained = _document(final / "model.json").get("sha256")
+    return None not in (tested, trained) and tested != trained
 
 
 def _evaluation(final: Path) -> Evaluation | None:

@@ -57,12 +57,16 @@ def rows_side_by_side(found: Contrast) -> list[list[str]]:
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """Folder names; where two are the same, with the folder above."""
-    short = [run.name for run in runs]
-    return [
-        name if short.count(name) == 1 else f"{run.paths.root.parent.name}/{name}"
-        for name, run in zip(short, runs, strict=True)
-    ]
+    """Folder names; where two are the same, with as many of the folders above as tell them apart."""
+    paths = [run.paths.root.absolute().parts for run in runs]
+    return [_shortest(path, [other for other in paths if other != path]) for path in paths]
+
+
+def _shortest(path: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> str:
+    """The end of `path` that none of the others has."""
+    lengths = range(1, len(path))
+    length = next((n for n in lengths if all(other[-n:] != path[-n:] for other in others)), len(path))
+    return "/".join(path[-length:])
 
 
 def _parameters(outcomes: Sequence[Outcome]) -> list[tuple[str, list[str]]]:

@@ -60,6 +60,15 @@ def test_by_worker_second_every_worker_counts_and_so_does_a_failure():
 
 
 @pytest.mark.parametrize("curve_of", [best_by_trial, best_by_epoch, best_by_worker_second])
+def test_what_a_failed_trial_had_reached_is_never_the_best_but_its_seconds_count(curve_of):
+    events = [(0.0, Asked(0, {}, 0)), (0.0, Started(0)), (5.0, epoch(0, 1, 0.95)), (9.0, Failed(0, "no memory"))]
+    events += [(9.0, Asked(1, {}, 1)), (9.0, Started(1)), (19.0, epoch(1, 1, 0.91, "complete"))]
+    curve = curve_of(History(events).search_trials(), AUC)
+    assert np.nanmax(curve.best) == curve.best[-1] == 0.91
+    assert best_by_worker_second(History(events).search_trials(), AUC).spent[-1] == 19.0
+
+
+@pytest.mark.parametrize("curve_of", [best_by_trial, best_by_epoch, best_by_worker_second])
 def test_minimizing_the_best_never_rises(curve_of):
     curve = curve_of(TRIALS, LOSS)
     assert curve.best[-1] == 0.4

@@ -89,6 +89,30 @@ def test_when_no_trial_completed_the_best_pruned_one_wins():
     assert "of the pruned trials" in winner.reason
 
 
+def failed(number, repeat):
+    return [Asked(number, {"freeze_depth": 0}, number, "rerun", repeat), Failed(number, "no memory", repeat)]
+
+
+def test_when_every_rerun_failed_the_best_trial_that_was_not_rerun_wins_and_it_is_told():
+    made = history(trial(0, [0.9]), trial(1, [0.8]), trial(2, [0.7]), failed(0, 1), failed(0, 2), failed(1, 1))
+    winner = choose_winner(made, CONFIG)
+    assert (winner.number, winner.seeds) == (2, 0)
+    assert winner.reason == (
+        "trial 2 has the best val_auc of the completed trials without failed reruns, 0.7 at epoch 1; "
+        "it was not rerun on fresh seeds, and the reruns of trials 0, 1 all failed"
+    )
+
+
+def test_when_reruns_of_all_candidates_failed_the_one_with_the_fewest_wins_and_it_is_told():
+    winner = choose_winner(
+        history(trial(0, [0.9]), trial(1, [0.8]), *[failed(0, 1), failed(0, 2), failed(1, 1)]), CONFIG
+    )
+    assert winner.number == 1
+    assert winner.reason.endswith(
+        "none of its reruns on fresh seeds completed (1 failed), as with every other candidate"
+    )
+
+
 def test_the_best_mean_over_reruns_wins_over_the_luckiest_search():
     made = history(
         *(trial(0, [0.99], depth=2), trial(1, [0.80])),

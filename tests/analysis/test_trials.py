@@ -235,6 +235,12 @@ def test_the_top_is_best_first_and_only_of_trials_with_a_value(table):
     assert top(table, 1, "minimize")["number"].tolist() == [2]
 
 
+def test_failed_trials_are_at_the_end_of_the_top_whatever_they_had_reached():
+    status, value = ["failed", "completed", "pruned", "failed"], [0.95, 0.91, 0.8, 0.99]
+    made = pd.DataFrame({"number": range(4), "status": status, "value": value})
+    assert top(made, 3, "maximize")["number"].tolist() == [1, 2, 3]
+
+
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_a_written_table_reads_back_bit_equal_and_of_the_same_types(table, tmp_path, ending):
     path = tmp_path / "made" / f"trials.{ending}"

@@ -13,6 +13,7 @@ from analysis.report.run import read_run
 from analysis.report.side_by_side import comparison_page, contrast_runs, rows_side_by_side
 from search.errors import ConfigurationError
 from search.events import Asked, EpochReported, Failed, Noted, SessionOpened, Started
+from search.ledger import Ledger
 from tests.fakes.drawn_study import Drawing, draw_run, write_events
 
 BEGUN = Drawing(trials=3, open_trials=3, failing=0, reruns=0, evaluated=False)
@@ -97,6 +98,45 @@ def test_without_reruns_luck_is_spoken_of(tmp_path):
     text = told(answer.answer(found))
     assert "was not run again on fresh seeds: as the best of 2 trials, part of that is luck" in text
     assert "`thawline evaluate study` opens it, once" in text
+
+
+def test_that_every_rerun_of_the_winner_failed_is_not_called_no_rerun(tmp_path):
+    failed = [Asked(0, {"learning_rate": 1e-3}, 0, "rerun", 1), Started(0, 1, "w"), Failed(0, "no memory", 1)]
+    text = told(answer.answer(study(tmp_path, *completed(0, 0.9), *failed)))
+    assert "every rerun of it on a fresh seed failed" in text
+    assert "reruns the finalists" not in text
+
+
+def test_the_lead_is_only_told_of_the_winner_that_is_named(tmp_path):
+    reruns = [*completed(0, 0.8, repeat=1), *completed(1, 0.9, repeat=1)]
+    named = Noted("winner", {"number": 0, "parameters": {}, "value": 0.9, "best_epoch": 1, "mean": 0.8, "seeds": 1})
+    text = told(answer.answer(study(tmp_path, *completed(0, 0.9), *completed(1, 0.8), *reruns, named)))
+    assert "next finalist" not in text
+
+
+def test_a_second_that_is_ahead_but_failed_more_often_makes_no_lead(tmp_path):
+    failed = [Asked(1, {"learning_rate": 1e-3}, 0, "rerun", 3), Started(1, 3, "w"), Failed(1, "no memory", 3)]
+    reruns = [
+        event
+        for number, values in enumerate(((0.7, 0.72), (0.9, 0.92)))
+        for repeat, value in enumerate(values, 1)
+        for event in completed(number, value, repeat=repeat)
+    ]
+    found = study(tmp_path, *completed(0, 0.9), *completed(1, 0.8), *reruns, *failed)
+    assert answer.answer(found).findings[2].endswith("ahead, but with more failed reruns.")
+
+
+def test_test_figures_of_an_earlier_model_are_warned_of_in_both_places(drawn, tmp_path):
+    root = shutil.copytree(drawn, tmp_path / "lungs")
+    (root / "final" / "model.json").write_text(json.dumps({"sha256": "1" * 64}))
+    with Ledger(root / "study.db") as ledger:
+        ledger.append(Noted("test_opened", {"at": "2026-11-29", "times": 1, "model_sha256": "0" * 64}))
+    found = read_run(root, {})
+    assert found.trained_since
+    for section in (answer.answer(found), final.evaluation(found)):
+        (warning,) = [block for block in section.blocks if block.kind == "warnings"]
+        assert warning.sentences[0].startswith("The test figures belong to an earlier model;")
+    assert "an earlier model reached accuracy" in told(answer.answer(found))
 
 
 def test_test_figures_of_an_earlier_winner_are_warned_of(drawn, tmp_path):
@@ -334,3 +374,9 @@ def test_runs_that_have_not_begun_are_compared_too(run, tmp_path):
     assert "Fewer than two of the runs were tried on fresh seeds" in page.sections[0].findings[0]
     path = write_comparison([study(tmp_path / "again"), run], tmp_path / "made" / "comparison.html")
     assert re.search(r"<title>study and lungs", path.read_text(encoding="utf-8"))
+
+
+def test_runs_of_one_name_are_told_apart_by_as_many_folders_as_it_takes(tmp_path):
+    places = [tmp_path / place for place in ("a/runs/first", "b/runs/first", "b/runs/second")]
+    found = contrast_runs([read_run(draw_run(place, BEGUN), {}) for place in places])
+    assert [each.name for each in found.outcomes] == ["a/runs/first", "b/runs/first", "second"]
