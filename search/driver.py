@@ -59,6 +59,10 @@ class Prepared(Protocol):
         own.
         """
 
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What whoever starts the study should know, in sentences."""
+
 
 class Trainable(Protocol):
     """What a search needs of the thing it tunes.
@@ -129,6 +133,8 @@ class Session:
                 self.config, largest_values(self.config), self.paths.root, self.view.preparing
             )
             check_same_data(earlier.record if earlier else None, self._prepared.record)
+            for remark in self._prepared.remarks:
+                self.view.say(remark)
             self.ledger = stack.enter_context(Ledger(self.paths.ledger, elsewhere, accept_loss=self._accept_loss))
             if self.ledger.recovered:
                 self.view.say(self.ledger.recovered)
@@ -159,16 +165,21 @@ class Session:
                 warm workers.
 
         Raises:
-            StudyStopped: when trials failed one after another, or none gave a value.
+            StudyStopped: when trials failed one after another, or none ended otherwise with a value.
         """
         study = Study(self.config, self.ledger)
+        if not study.missing:
+            self.view.say("the search is complete; more --trials, or a larger --time-budget, extend it")
         if then_rerun is None:
             self._run(study)
-        else:
+        elif study.missing:
             self._run(Then(study, lambda: Finalists(self.config, self.ledger, list(then_rerun(self.history)))))
+        else:
+            self.rerun(then_rerun(self.history))
         metric = self.config.objective.metric
-        if not any(trial.values(metric) for trial in self.history.search_trials()):
-            raise StudyStopped(f"no trial gave a value of {metric}; see `thawline trials {self.paths.root.name}`")
+        if not any(trial.usable and trial.values(metric) for trial in self.history.search_trials()):
+            see = f"see `thawline trials {self.paths.root.name}`"
+            raise StudyStopped(f"no trial completed or was pruned with a value of {metric}; {see}")
 
     def rerun(self, numbers: Sequence[int]) -> None:
         """Run these trials' configurations once more on fresh seeds, as often as configured.
@@ -183,7 +194,7 @@ class Session:
         self.ledger.append(Noted(topic, facts))
 
     def _run(self, source: TrialSource | Then) -> None:
-        if not source.missing and not isinstance(source, Then):
+        if not source.missing:
             return
         from search.cluster import connect
         from search.desk import Home, open_desk

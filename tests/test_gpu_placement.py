@@ -94,6 +94,7 @@ class Trial(tune.Trainable):
 class Prepared:
     record: dict[str, Any]
     context: dict[str, Any]
+    remarks: tuple[str, ...] = ()
 
 class Trainable:
     sections = {}

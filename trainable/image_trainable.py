@@ -3,6 +3,7 @@ trial.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,8 +63,8 @@ class ImageTrainable:
         Raises:
             InputError: with every problem.
         """
-        from trainable.preparation import Prepared, prepare  # brings the imaging libraries
+        from trainable.preparation import prepare  # brings the imaging libraries
 
         chosen = {**config.training.model_dump(), **largest}
         prepared = prepare(config.data, config.model, chosen, folder, config.seed, progress)
-        return Prepared(prepared.record, {**prepared.context, "training": config.training.model_dump(mode="json")})
+        return replace(prepared, context={**prepared.context, "training": config.training.model_dump(mode="json")})

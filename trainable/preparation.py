@@ -1,7 +1,7 @@
 """Everything that must hold before the first trial: images, split, weights and ranges, all problems told at once."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -10,11 +10,11 @@ from typing import Any
 from trainable.architectures import ARCHITECTURES
 from trainable.dataset import build_arrays
 from trainable.errors import InputError
-from trainable.inspection import inspect_images
+from trainable.inspection import UnreadableFile, inspect_images
 from trainable.settings import DataSettings, ModelSettings
 from trainable.split import SplitRow, data_fingerprint, make_split, read_split, split_summary, write_split
 from trainable.weights_check import WeightsCheck
-from trainable.whole_file import remove_unfinished
+from trainable.whole_file import remove_unfinished, write_csv
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -27,10 +27,12 @@ class Prepared:
     Attributes:
         record: What to write down: fingerprints, classes, counts.
         context: Plain values every trial needs; files and folders among them are paths.
+        remarks: What whoever starts it should know, in sentences.
     """
 
     record: dict[str, Any]
     context: dict[str, Any]
+    remarks: tuple[str, ...] = ()
 
 
 def prepare(
@@ -53,9 +55,11 @@ def prepare(
     """
     data = data.model_copy(update={"path": data.path.resolve()})
     split_file = folder / "split.csv"
-    rows, weights = _checked(data, model, largest, split_file, seed, progress)
+    rows, unreadable, weights = _checked(data, model, largest, split_file, seed, progress)
     remove_unfinished(folder, "split.")
+    remarks: tuple[str, ...] = ()
     if not split_file.exists():
+        remarks = _list_unreadable(folder / "unreadable.csv", unreadable)
         write_split(split_file, rows)
     for part in ("train", "validation"):
         build_arrays(folder / "arrays", data, rows, part, lambda done, of: progress("decoding images", done, of))
@@ -81,6 +85,7 @@ def prepare(
             "positive": positive,
             "seed": seed,
         },
+        remarks=remarks,
     )
 
 
@@ -91,17 +96,22 @@ def _checked(
     split_file: Path,
     seed: int,
     progress: Progress,
-) -> tuple[tuple[SplitRow, ...], str | None]:
-    """The split, and the sha256 of the weights, once nothing is wrong with anything.
+) -> tuple[tuple[SplitRow, ...], tuple[UnreadableFile, ...], str | None]:
+    """The split, what it leaves out, and the sha256 of the weights, once nothing is wrong with anything.
 
     Raises:
         InputError: with every problem.
     """
     problems = depth_problems(model, largest)
     rows: tuple[SplitRow, ...] = ()
+    unreadable: tuple[UnreadableFile, ...] = ()
     with WeightsCheck(model, data.image_size) as weights:
         try:
-            rows = read_split(split_file) if split_file.exists() else _make_rows(data, seed, progress)
+            if split_file.exists():
+                rows = read_split(split_file)
+            else:
+                inspection = inspect_images(data, lambda done, of: progress("checking images", done, of))
+                rows, unreadable = make_split(inspection, data, seed), inspection.unreadable
             problems += _batch_problems(rows, largest)
         except InputError as error:
             problems += error.problems
@@ -110,11 +120,17 @@ def _checked(
         progress("checking weights", 1, 1)
     if problems:
         raise InputError(problems)
-    return rows, weights.sha256
+    return rows, unreadable, weights.sha256
 
 
 def positive_index(data: DataSettings, classes: list[str]) -> int | None:
-    """Which of two classes the scores speak of; None with more than two."""
+    """Which of two classes the scores speak of; None with more than two.
+
+    Raises:
+        InputError: when it is to be one that is not there.
+    """
+    if data.positive_class not in (None, *classes):
+        raise InputError(f"data.positive_class: must be one of {', '.join(classes)}, but got {data.positive_class!r}")
     if len(classes) != 2:
         return None
     return classes.index(data.positive_class) if data.positive_class else 0
@@ -145,6 +161,11 @@ def _batch_problems(rows: tuple[SplitRow, ...], largest: Mapping[str, Any]) -> l
     return [f"batch_size: must be at most the {count} {what}, but got {largest['batch_size']}"]
 
 
-def _make_rows(data: DataSettings, seed: int, progress: Progress) -> tuple[SplitRow, ...]:
-    inspection = inspect_images(data, lambda done, of: progress("checking images", done, of))
-    return make_split(inspection, data, seed)
+def _list_unreadable(path: Path, files: Sequence[UnreadableFile]) -> tuple[str, ...]:
+    """Write down which files are left out, and say so where there are any."""
+    path.unlink(missing_ok=True)  # of a start that was cut off
+    if not files:
+        return ()
+    write_csv(path, ("file", "reason"), [(each.file, each.reason) for each in files])
+    verb = "is" if len(files) == 1 else "are"
+    return (f"{len(files)} of the files cannot be read and {verb} left out; {path.name} in the run lists them",)

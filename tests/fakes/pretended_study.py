@@ -134,6 +134,7 @@ class PretendedTrial(tune.Trainable):
 class Prepared:
     record: dict[str, Any]
     context: dict[str, Any]
+    remarks: tuple[str, ...] = ()
 
 
 class Pretender:

@@ -62,7 +62,7 @@ class Pretender:
         return config
 
     def prepare(self, config: Any, largest: Any, folder: Path, progress: Any) -> Any:
-        return SimpleNamespace(record={}, context={})
+        return SimpleNamespace(record={}, context={}, remarks=())
 
 
 class Driver(Session):

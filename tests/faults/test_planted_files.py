@@ -51,7 +51,7 @@ class Nothing:
         return config
 
     def prepare(self, config: Any, largest: Any, folder: Path, progress: Any) -> Any:
-        return SimpleNamespace(record={}, context={})
+        return SimpleNamespace(record={}, context={}, remarks=())
 
 
 def opened(storage):

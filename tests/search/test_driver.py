@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from search.config import StudyConfig
 from search.driver import Session, largest_values, run_study
-from search.errors import ConfigurationError, LedgerError
+from search.errors import ConfigurationError, LedgerError, StudyStopped
 from search.events import Asked, EpochReported, TrialKey
 from search.ledger import Ledger, read_history
 from search.lock import exclusive
@@ -49,7 +49,7 @@ class Nothing:
 
     def prepare(self, config, largest, folder, progress):
         self.prepared.append((config, largest, folder))
-        return SimpleNamespace(record={"data": {"fingerprint": self.fingerprint}}, context={})
+        return SimpleNamespace(record={"data": {"fingerprint": self.fingerprint}}, context={}, remarks=())
 
 
 def study(tmp_path, **more):
@@ -239,12 +239,24 @@ def test_checkpoints_go_as_trials_end_and_what_an_earlier_session_left_goes_at_t
 
 def test_f48_other_weights_on_a_run_are_refused(tmp_path):
     trainable = Nothing()
-    trainable.prepare = lambda *_: SimpleNamespace(record={"weights_sha256": "w1"}, context={})
+    trainable.prepare = lambda *_: SimpleNamespace(record={"weights_sha256": "w1"}, context={}, remarks=())
     opened(study(tmp_path), trainable)
-    trainable.prepare = lambda *_: SimpleNamespace(record={"weights_sha256": "w2"}, context={})
+    trainable.prepare = lambda *_: SimpleNamespace(record={"weights_sha256": "w2"}, context={}, remarks=())
     assert refused(study(tmp_path), trainable) == [
         "model.weights: a study starts from one set of weights, but their sha256 was w1 and is w2"
     ]
+
+
+@pytest.mark.parametrize(("end", "stops"), [("fail", True), ("prune", False), ("complete", False)])
+def test_values_of_failed_trials_are_none_of_the_search(tmp_path, end, stops):
+    with Session(study(tmp_path, budget={"trials": 1, "epochs": 2}), Nothing()) as session:
+        session.ledger.append(Asked(0, {"x": 0.5}, 0), EpochReported(0, 1, {"v": 0.9}, "continue"))
+        session.ledger.append(EpochReported(0, 2, {"v": 0.9}, end, reason="it diverged"))
+        if stops:
+            with pytest.raises(StudyStopped, match="no trial completed or was pruned with a value of v; see `thawline"):
+                session.search()
+        else:
+            session.search()
 
 
 def test_a_finished_study_needs_no_ray(tmp_path, monkeypatch):
@@ -253,6 +265,25 @@ def test_a_finished_study_needs_no_ray(tmp_path, monkeypatch):
         ledger.append(Asked(0, {"x": 0.5}, 0), EpochReported(0, 1, {"v": 0.5}, "complete"))
     monkeypatch.setattr("search.cluster.connect", None)
     assert run_study(study(tmp_path, budget={"trials": 1}), Nothing()) == StudyPaths(tmp_path / "it")
+
+
+def test_a_complete_study_says_so_and_what_was_left_out_is_said(tmp_path):
+    class Told(View):
+        said: ClassVar[list[str]] = []
+
+        def say(self, text):
+            self.said.append(text)
+
+    trainable = Nothing()
+    prepared = SimpleNamespace(record={}, context={}, remarks=("1 of the files cannot be read",))
+    trainable.prepare = lambda *_: prepared
+    with Session(study(tmp_path, budget={"trials": 1, "epochs": 1}), trainable, Told()) as session:
+        session.ledger.append(Asked(0, {"x": 0.5}, 0), EpochReported(0, 1, {"v": 0.9}, "complete"))
+        session.search(then_rerun=lambda history: [])
+    assert Told.said == [
+        "1 of the files cannot be read",
+        "the search is complete; more --trials, or a larger --time-budget, extend it",
+    ]
 
 
 def test_the_largest_values_of_a_study_are_those_that_are_numbers():

@@ -105,6 +105,18 @@ def test_a_study_prepared_before_uses_its_split_and_arrays_again_even_without_th
     assert "checking images" not in told
 
 
+def test_files_that_are_left_out_are_listed_in_the_run_and_said_once(data, run):
+    (data.path / "clear" / "broken.png").write_bytes(b"no image")
+    lines = data.groups.read_text(encoding="utf-8").splitlines()
+    data.groups.write_text("\n".join([*lines, "clear/broken.png,z"]) + "\n", encoding="utf-8")
+    prepared = prepare(data, RANDOM, largest(), run, 1, silent)
+    assert prepared.remarks == ("1 of the files cannot be read and is left out; unreadable.csv in the run lists them",)
+    [row] = csv.DictReader((run / "unreadable.csv").open(encoding="utf-8", newline=""))
+    assert row["file"] == "clear/broken.png"
+    assert row["reason"]
+    assert prepare(data, RANDOM, largest(), run, 1, silent).remarks == ()
+
+
 def test_another_seed_makes_another_split_in_a_new_run_folder(data, run, tmp_path):
     prepare(data, RANDOM, largest(), run, 1, silent)
     (tmp_path / "other").mkdir()
@@ -206,3 +218,8 @@ def test_what_trials_share_differs_where_images_weights_or_cuts_do(data, run, tm
     ]
     assert len({first, *others}) == 6
     assert np.unique([len(each) for each in others]).tolist() == [64]
+
+
+def test_a_positive_class_that_is_none_of_the_classes_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match=r"data\.positive_class: must be one of ill, well, but got 'sick'"):
+        positive_index(DataSettings(path=tmp_path, positive_class="sick"), ["ill", "well"])
