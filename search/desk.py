@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from search.paths import StudyPaths
+from search.paths import StudyPaths, is_there
 from search.whole_file import flush_folder, sha256, write_fully
 
 PIECE = 32_000_000  # bytes that travel at a time; a node's object store may be small
@@ -56,7 +56,7 @@ class Home:
 
     def is_seen(self) -> bool:
         """Whether this host sees the run folder and all inputs."""
-        return self.sign.exists() and all(path.exists() for path in self.inputs)
+        return all(map(is_there, (self.sign, *self.inputs)))
 
 
 @dataclass(frozen=True)

@@ -70,12 +70,13 @@ def _do(home: Home, errand: Errand) -> None:
     shutil.rmtree(result, ignore_errors=True)  # of a try whose node died
     result.mkdir(parents=True)
     errand.work(**outpost.placed(errand.arguments), result=result, progress=lambda *told: line.ask("tell", *told))
-    outpost.hand_over()
+    outpost.hand_over(all_of_it=True)
 
 
 def _take(folder: Path, result: Path, mark: str) -> None:
     """Move the files; what was marked whole before is not, until all of them are there."""
+    files = sorted(folder.iterdir(), key=lambda path: path.name == mark)
     result.mkdir(exist_ok=True)
     (result / mark).unlink(missing_ok=True)
-    for path in sorted(folder.iterdir(), key=lambda path: path.name == mark):
+    for path in files:
         path.replace(result / path.name)

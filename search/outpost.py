@@ -17,8 +17,8 @@ from typing import Any
 from search.desk import Home, InputFile, pieces
 from search.events import TrialKey
 from search.node_folder import OutOfReach, in_use, locked, node_folder, remove_abandoned
-from search.paths import StudyPaths
-from search.whole_file import whole_file
+from search.paths import MANIFEST, StudyPaths
+from search.whole_file import sha256, whole_file
 
 log = logging.getLogger("thawline.trial")
 
@@ -135,7 +135,7 @@ class Outpost:
         if self._trial:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._trial, self._opened, self._sent = trial, False, set()
-        self._logged = max(0, _size(self._log))
+        self._logged = self._log.stat().st_size if self._log.exists() else 0
 
     def bring(self) -> None:
         """See that inputs and checkpoints of the trial are here, whole.
@@ -150,11 +150,16 @@ class Outpost:
             self._bring_checkpoints()
             self._opened = True
 
-    def hand_over(self) -> None:
+    def hand_over(self, *, all_of_it: bool = False) -> None:
         """Give the desk the checkpoints and log lines that it does not have yet; call `bring` before.
+
+        Args:
+            all_of_it: Whether nothing may be missing. Else what the desk cannot write is only logged: a lost checkpoint
+                costs epochs done again, a failed trial costs the result.
 
         Raises:
             OutOfReach: when the desk can't be reached.
+            OSError: when it can't write, and all must be there.
         """
         folder = self._folder / "checkpoint"
         epochs = sorted(path.name for path in folder.glob("[0-9]*"))
@@ -166,7 +171,9 @@ class Outpost:
             text = self._new_log()
             self._line.ask("close", self._trial, self._holder, epochs, text.decode(errors="replace"))
             self._sent, self._logged = set(epochs), self._logged + len(text)
-        except OSError as error:  # a lost checkpoint costs epochs done again, a failed trial costs the result
+        except OSError as error:
+            if all_of_it:
+                raise
             log.warning("the driver could not keep a checkpoint: %s", error)
 
     @property
@@ -187,7 +194,7 @@ class Outpost:
             for path in self._home.inputs:
                 for file in self._line.ask("inventory", path):
                     target = self._place(path) / file.name if file.name else self._place(path)
-                    if _size(target) != file.size:
+                    if not _is(target, file):  # an earlier search of this name may have left another one
                         self._bring_input(path, file, target)
 
     def _bring_input(self, path: Path, file: InputFile, target: Path) -> None:
@@ -205,8 +212,8 @@ class Outpost:
         folder = self._folder / "checkpoint"
         there = self._line.ask("open", self._trial, self._holder)
         for epoch, files in there.items():
-            if not (folder / epoch).exists():
-                for name, size in sorted(files.items(), key=lambda item: item[0] == "manifest.json"):
+            if not (folder / epoch / MANIFEST).exists():  # it comes last
+                for name, size in sorted(files.items(), key=lambda item: item[0] == MANIFEST):
                     with whole_file(folder / epoch / name, durable=False) as stream:
                         while stream.tell() < size:
                             stream.write(self._line.ask("read", self._trial, f"{epoch}/{name}", stream.tell()))
@@ -238,8 +245,6 @@ def _reached() -> Iterator[None]:
         raise OutOfReach(f"the driver's node must answer, but {cause}") from error
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return -1
+def _is(path: Path, file: InputFile) -> bool:
+    """Whether what is there is that file, byte for byte."""
+    return path.is_file() and path.stat().st_size == file.size and sha256(path) == file.sha256

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from search.errors import ConfigurationError
 
+MANIFEST = "manifest.json"
+"""Of a checkpoint: written last, and without it the rest counts for nothing."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -129,6 +131,11 @@ def _keeps_modes(folder: Path) -> bool:
     mode = Path(name).stat().st_mode
     Path(name).unlink()
     return not mode & stat.S_IWOTH
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file or folder, as far as this user may look; `Path.exists` raises where it may not."""
+    return os.path.exists(path)  # noqa: PTH110
 
 
 def find_run(run: str | Path, storage: Path = Path("runs")) -> StudyPaths:

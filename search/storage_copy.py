@@ -18,7 +18,7 @@ from search.entries import Entry, united
 from search.errors import ConfigurationError, LedgerError, StudyStopped
 from search.events import EpochReported, Event, Failed, Pruned, TrialKey
 from search.ledger import Ledger
-from search.paths import StudyPaths
+from search.paths import MANIFEST, StudyPaths
 from search.place import Place
 from search.recovery import journal_of
 
@@ -26,8 +26,7 @@ PIECE = 1000  # entries; some 300 kB
 PATIENCE_SECONDS = 60.0  # at the end of a session, for a place to which nothing gets through
 HASTE_SECONDS = 1.0  # in all, when the session is told to stop
 _PAUSES = (1.0, 2.0, 5.0, 15.0, 60.0)  # seconds between attempts, the last one for ever
-_FILES = ("study.yaml", "split.csv", "best.yaml")
-_LAST = "manifest.json"  # of a checkpoint: without it the rest counts for nothing
+_FILES = ("study.yaml", "split.csv", "unreadable.csv", "best.yaml")
 
 
 def copy_of(paths: StudyPaths, address: str | None) -> Place | None:
@@ -39,7 +38,8 @@ def copy_of(paths: StudyPaths, address: str | None) -> Place | None:
     if address is None:
         return None
     place = Place.at(address) / paths.root.name
-    if Path(place.folder).resolve().is_relative_to(paths.root.resolve()):
+    here = place.filesystem.type_name == "local"
+    if here and Path(place.folder).resolve().is_relative_to(paths.root.resolve()):
         raise ConfigurationError(f"storage_copy: must be another place than the run folder, but got {address}")
     return place
 
@@ -98,6 +98,7 @@ class StorageCopy:
         self._files: dict[str, tuple[int, int]] = {}
         self._running: dict[TrialKey, str] = {}  # the checkpoint of each that is in the place
         self._over: set[TrialKey] = set()
+        self._looked = False  # for checkpoints of trials that ended in an earlier session
         self._wanted, self._done = 1, 0  # changes so far; those of them that are in the place
         self._steps = 0  # that got through, however small
         self._ending = self._given_up = False
@@ -174,6 +175,9 @@ class StorageCopy:
         self._copy_entries()
         for name in _FILES:
             self._copy_file(name)
+        if not self._looked:
+            self._over |= self._left_over()
+            self._looked = True
         for key in list(self._over):
             (self._place / self._checkpoints(key)).remove()
             self._running.pop(key, None)
@@ -184,6 +188,12 @@ class StorageCopy:
         if self._ending:
             for path in sorted(path for path in self._paths.final.rglob("*") if path.is_file()):
                 self._copy_file(path.relative_to(self._paths.root).as_posix())
+
+    def _left_over(self) -> set[TrialKey]:
+        """Ended trials of which the place has checkpoints."""
+        there = {name.partition("/")[0] for name in (self._place / self._paths.trials.name).files()}
+        ended = (trial.key for trial in list(self._ledger.history.trials.values()) if trial.ended)
+        return {key for key in ended if self._paths.trial(*key).name in there}
 
     def _copy_entries(self) -> None:
         """Also between the parts of a large file, so that no event waits for one."""
@@ -208,12 +218,12 @@ class StorageCopy:
         All its files are opened first: what is open stays whole, though newer checkpoints take its place meanwhile.
         """
         folder, before = self._checkpoints(key), self._running.get(key, "")
-        newest = max((p.parent.name for p in (self._paths.root / folder).glob("[0-9]*/manifest.json")), default="")
+        newest = max((p.parent.name for p in (self._paths.root / folder).glob(f"[0-9]*/{MANIFEST}")), default="")
         if newest in ("", before):
             return
         with ExitStack() as stack:
             try:
-                files = sorted((self._paths.root / folder / newest).iterdir(), key=lambda path: path.name == _LAST)
+                files = sorted((self._paths.root / folder / newest).iterdir(), key=lambda path: path.name == MANIFEST)
                 streams = [stack.enter_context(path.open("rb")) for path in files]
             except FileNotFoundError:  # a newer one took its place, or the trial has ended: its event is coming
                 return

@@ -210,6 +210,41 @@ def test_a_full_disk_at_home_costs_a_checkpoint_not_the_trial(home, line, tmp_pa
     assert (home[0].root / "trials/0/log.txt").read_text() == "epoch 1\n"
 
 
+def test_where_all_of_it_must_arrive_a_full_disk_at_home_is_told(home, line, tmp_path, monkeypatch):
+    outpost, folder = settled(home, line, tmp_path / "node")
+    checkpoint(folder, "000001")
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(line.desk, "write", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        outpost.hand_over(all_of_it=True)
+
+
+def test_a_checkpoint_of_which_a_killed_worker_brought_a_part_is_brought_whole(home, line, tmp_path):
+    first, folder = settled(home, line, tmp_path / "node")
+    checkpoint(folder, "000001")
+    first.hand_over()
+    partly = tmp_path / "another" / home[0].study / "trials/0/checkpoint/000001"
+    partly.mkdir(parents=True)
+    (partly / "arrays.npz").write_bytes(b"weights of")
+    _, elsewhere = settled(home, line, tmp_path / "another")
+    assert (elsewhere / "checkpoint/000001/arrays.npz").read_bytes() == b"weights of twenty bytes and more"
+    assert (elsewhere / "checkpoint/000001/manifest.json").exists()
+
+
+def test_images_that_an_interrupted_search_of_this_name_left_on_the_node_are_not_taken_for_those_of_now(
+    home, line, tmp_path
+):
+    settled(home, line, tmp_path / "node")
+    images = home[0].root / "arrays" / "train.npy"
+    images.write_bytes(bytes(reversed(images.read_bytes())))  # as many bytes, others
+    line.desk = Desk(home[0].root / "trials", put=lambda piece: piece)
+    again, _ = settled(home, line, tmp_path / "node")
+    assert (again.placed(home[1])["arrays"] / "train.npy").read_bytes() == images.read_bytes()
+
+
 def test_the_next_trial_leaves_nothing_of_the_one_before_on_the_node(home, line, tmp_path):
     outpost, folder = settled(home, line, tmp_path / "node")
     checkpoint(folder, "000001")

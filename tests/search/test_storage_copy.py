@@ -86,6 +86,12 @@ def test_a_place_in_the_run_folder_itself_is_refused(tmp_path, paths, address):
         copy_of(paths, address.format(tmp_path))
 
 
+def test_a_bucket_may_be_the_copys_place_wherever_the_command_is_typed(paths, place, monkeypatch):
+    monkeypatch.chdir(paths.root)  # which a bucket's name has nothing to do with
+    monkeypatch.setattr(Place, "at", lambda address: place)
+    assert copy_of(paths, "fake://it").folder == "it/it"
+
+
 def test_a_folder_is_the_same_one_from_everywhere_and_a_uri_stays_as_it_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert StudyConfig.parse({"storage_copy": "disk"}).storage_copy == str(tmp_path / "disk")
@@ -231,6 +237,19 @@ def test_what_an_earlier_session_copied_of_a_trial_goes_too(paths, place, said):
             ledger.append(event or EpochReported(3, epoch, {"v": 0.5}, "continue"))
         epochs = {name.split("/")[3] for name in place.files() if "checkpoint" in name}
         assert epochs == ({f"{epoch:06d}"} if event is None else set())
+
+
+def test_what_a_session_could_not_remove_of_an_ended_trial_the_next_one_does(paths, place, said):
+    with Ledger(paths.ledger) as ledger, copied(ledger, paths, place, said.append):
+        ledger.append(*asked(3, 4))
+        for number in (3, 4):
+            checkpoint(paths, number, 1)
+            ledger.append(EpochReported(number, 1, {"v": 0.5}, "continue"))
+    with Ledger(paths.ledger) as ledger:  # a driver that was killed before its copy heard of it
+        ledger.append(Failed(3, "why"))
+    with Ledger(paths.ledger) as ledger, copied(ledger, paths, place, said.append):
+        pass
+    assert {name.split("/")[1] for name in place.files() if "checkpoint" in name} == {"4"}
 
 
 class Hostile:
