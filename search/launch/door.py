@@ -19,7 +19,8 @@ from search.cluster import show_token
 from search.errors import ConfigurationError
 
 DEFAULT = "http://127.0.0.1:8265"
-ANSWER_SECONDS = 60.0  # for an answer to a question; an upload over a thin line may take its time
+ANSWER_SECONDS = 60.0  # for an answer to a question
+THIN_LINE = 20_000  # bytes per second of an upload, at least
 LOOK_SECONDS = 1.0
 ERRAND_SECONDS = 600.0
 GRACE_SECONDS = 30  # for a search that is told to stop, before it is killed
@@ -102,7 +103,9 @@ class Door:
                 """Ray's own, which would wait for ever."""
 
                 def _do_request(self, method: str, endpoint: str, **how: Any) -> Any:
-                    return super()._do_request(method, endpoint, **{"timeout": ANSWER_SECONDS, **how})
+                    # The first of both also bounds how long all that is sent may take.
+                    sending = ANSWER_SECONDS + len(how.get("data") or b"") / THIN_LINE
+                    return super()._do_request(method, endpoint, **{"timeout": (sending, ANSWER_SECONDS), **how})
 
             with self._reaching():
                 return Client(self.address)

@@ -5,14 +5,14 @@ import shutil
 import tarfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import uuid4
 
 from search.errors import ConfigurationError, StudyStopped
-from search.launch.door import TERMINAL, Door, last_line
+from search.launch.door import TERMINAL, Door, Unreachable, last_line
 from search.launch.errand import start_errand
 from search.launch.parcel import RUNS
 from search.leftovers import temporary_folder
@@ -125,7 +125,8 @@ def _lent(door: Door, asked: dict[str, Any]) -> Iterator[Lent]:
             time.sleep(0.5)
         yield Lent(door.job(submission).driver_node_id, line["file"], line["sha256"])
     finally:
-        door.stop(submission)
+        with suppress(Unreachable):  # it ends by itself; what went wrong before, or Ctrl-C, must come through
+            door.stop(submission)
 
 
 def _put_in_place(arrived: Path, target: Path, before: Path) -> None:

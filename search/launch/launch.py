@@ -16,7 +16,7 @@ from search.launch.fetch import check_free, fetch_ledger, fetch_run
 from search.launch.parcel import RUNS, STUDY_FILE, Inputs, digest_of, inputs_of, pack_search, paths_of, study_there
 from search.launch.replay import Replay, read_events
 from search.launch.suitability import MODULES, code_is_sent, code_problems, problems_of
-from search.paths import StudyPaths
+from search.paths import StudyPaths, is_there
 from search.view.progress import View
 
 PAUSES = (1.0, 2.0, 5.0, 10.0)  # seconds between attempts to reach a door that was lost, the last one again and again
@@ -63,6 +63,7 @@ class Launch:
         self.door, self.order, self.view = door, order, view
         self.submission: str | None = None
         self.running = False
+        self._too_much: list[str] = []  # why the inputs that are here cannot be sent
         self._has_past = True  # whether a ledger may be there that says what earlier jobs did
 
     def begin(self) -> bool:
@@ -74,7 +75,10 @@ class Launch:
         check_free(self.order.target)
         jobs = self.door.jobs(self.order.name)
         last = jobs[-1] if jobs else None
-        inputs = inputs_of(paths_of(self.order.config))
+        try:
+            inputs = inputs_of(paths_of(self.order.config))
+        except ConfigurationError as error:  # the same paths may be there
+            inputs, self._too_much = None, error.problems
         study = study_there(self.order.config, inputs)
         digest = digest_of((study, self.order.options))
         same = last is not None and last.metadata.get("thawline_order") == digest
@@ -96,6 +100,7 @@ class Launch:
         config = self.order.config
         here = inputs.paths if inputs else {}
         elsewhere = {setting: path for setting, path in paths_of(config).items() if setting not in here}
+        both = {setting for setting, path in elsewhere.items() if is_there(path)}
         self.view.preparing("looking at the cluster", 0, 1)
         self._there = run_errand(
             self.door,
@@ -107,7 +112,10 @@ class Launch:
         )
         self._has_past = f"{RUNS}/{config.name}" in self._there["paths"]
         with_code = code_is_sent(self._there, self.order.send_code)
-        problems = problems_of(config, self._there, self.door.nodes(), elsewhere)
+        lacking = {setting for setting, path in elsewhere.items() if str(path) not in self._there["paths"]}
+        nowhere = {setting: path for setting, path in elsewhere.items() if setting not in both}
+        problems = problems_of(config, self._there, self.door.nodes(), nowhere)
+        problems += self._too_much if lacking & both else []
         problems += code_problems(self._there) if with_code else []
         if problems:
             raise ConfigurationError(problems)

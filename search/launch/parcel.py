@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from search.config import StudyConfig
 from search.errors import ConfigurationError
+from search.paths import is_there
 from search.safe_yaml import to_yaml
 from search.whole_file import sha256
 
@@ -63,7 +64,7 @@ def inputs_of(paths: Mapping[str, Path]) -> Inputs | None:
     Raises:
         ConfigurationError: when they are too much to send.
     """
-    here = {setting: path for setting, path in paths.items() if path.exists()}
+    here = {setting: path for setting, path in paths.items() if is_there(path)}
     if not here:
         return None
     size = sum(file.stat().st_size for path in here.values() for file in _files(path))

@@ -29,13 +29,12 @@ def pack(run: Path, archive: Path, ledger_only: bool = False) -> None:
         if (run / "study.db").is_file():
             _snapshot(run / "study.db", snapshot)
             tar.add(snapshot, "study.db")
-        for path in _files(run, _ended(snapshot)):
-            name = path.relative_to(run).as_posix()
-            if not ledger_only or name in LEDGER:
-                try:
-                    tar.add(path, name, recursive=False)
-                except FileNotFoundError:  # replaced by a newer one meanwhile
-                    continue
+        files = [run / name for name in LEDGER] if ledger_only else _files(run, _ended(snapshot))
+        for path in files:
+            try:
+                tar.add(path, path.relative_to(run).as_posix(), recursive=False)
+            except FileNotFoundError:  # replaced by a newer one meanwhile, or not there yet
+                continue
 
 
 def _snapshot(ledger: Path, target: Path) -> None:
@@ -59,12 +58,16 @@ def _ended(ledger: Path) -> set[str]:
 
 
 def _files(run: Path, ended: set[str]) -> Iterator[Path]:
-    for path in sorted(run.rglob("*")):
-        first, *rest = path.relative_to(run).parts
+    for folder, below, names in os.walk(run):  # which passes over folders that vanish meanwhile
+        here = Path(folder)
+        first, *rest = (*here.relative_to(run).parts, "")
         writing = first == "trials" and rest[1:2] == ["checkpoint"] and rest[0] not in ended
-        left = first in LEFT_THERE or path.name.endswith(".tmp") or path.is_symlink()
-        if path.is_file() and not left and not writing:
-            yield path
+        left = LEFT_THERE if here == run else ()
+        below[:] = sorted(name for name in below if name not in left and not name.endswith(".tmp") and not writing)
+        for name in sorted(names):
+            path = here / name
+            if not (writing or name in left or name.endswith(".tmp") or path.is_symlink()) and path.is_file():
+                yield path
 
 
 def lend(asked: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import platform
 import sys
 from importlib import metadata
@@ -16,7 +17,7 @@ def probe(asked: dict[str, Any]) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "thawline": _version("thawline"),
-        "paths": [path for path in asked["paths"] if Path(path).expanduser().exists()],
+        "paths": [path for path in asked["paths"] if os.path.exists(Path(path).expanduser())],  # noqa: PTH110
         "modules": [name for name in asked["modules"] if importlib.util.find_spec(name)],
         "launcher": _launcher_description(),
     }

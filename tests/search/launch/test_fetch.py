@@ -5,7 +5,8 @@ import tarfile
 import pytest
 
 from search.errors import ConfigurationError, StudyStopped
-from search.launch.fetch import ORIGIN, _put_in_place, check_free, extract
+from search.launch.door import Unreachable
+from search.launch.fetch import ORIGIN, _lent, _put_in_place, check_free, extract
 
 
 def archive(path, *members):
@@ -89,3 +90,16 @@ def test_a_newer_copy_takes_the_place_of_an_older_one_and_what_was_added_here_st
     assert names_in(old) == ["exported", "study.db"]
     assert (old / "study.db").read_text() == "new"
     assert (old / "exported" / "model.onnx").read_text() == "mine"
+
+
+def test_an_interruption_comes_through_although_the_door_is_lost_meanwhile(monkeypatch):
+    class Lost:
+        def log(self, submission):
+            raise KeyboardInterrupt
+
+        def stop(self, submission):
+            raise Unreachable("nothing answers")
+
+    monkeypatch.setattr("search.launch.fetch.start_errand", lambda *_: "thawline-errand-1")
+    with pytest.raises(KeyboardInterrupt), _lent(Lost(), {}):
+        pass
