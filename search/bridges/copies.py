@@ -3,6 +3,7 @@
 They are copies. What slows or breaks one of them slows and breaks no trial: it is said once, and that copy ends.
 """
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -37,9 +38,14 @@ class Copy(Protocol):
 
 
 def logging_problems(wanted: Logging) -> list[str]:
-    """Packages that are missing for what is wanted."""
+    """Packages that are missing for what is wanted, and a password that everybody would see."""
     needed = {"mlflow": ("mlflow", bool(wanted.mlflow)), "tensorboard": ("tensorboardX", wanted.tensorboard)}
-    return [
+    address = wanted.mlflow if isinstance(wanted.mlflow, str) else ""
+    refused = (
+        "logging.mlflow: must hold no credentials, because study.yaml and messages show it, but came with what stands "
+        "before the @; take that out, and put credentials into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    )
+    return ([refused] if _fit_to_be_seen(address) != address else []) + [
         f"logging.{name}: needs the package {package}: pip install "
         + ("'thawline[mlflow]'" if name == "mlflow" else package)
         for name, (package, asked) in needed.items()
@@ -111,4 +117,10 @@ class Bridges(threading.Thread):
                 self._copies.remove(copy)
                 with suppress(Exception):
                     copy.close()
-                self._say(f"{copy} ends, the search goes on: {type(error).__name__}: {str(error).splitlines()[0]}")
+                first = next(iter(str(error).splitlines()), "")
+                self._say(_fit_to_be_seen(f"{copy} ends, the search goes on: {type(error).__name__}: {first}"))
+
+
+def _fit_to_be_seen(sentence: str) -> str:
+    """Without what stands before the @ of an address, which may be a password."""
+    return re.sub(r"//[^/@\s]*@", "//", sentence)

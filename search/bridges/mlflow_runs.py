@@ -3,7 +3,6 @@
 import logging
 import math
 import os
-import re
 from typing import Any
 
 from search.config import StudyConfig
@@ -29,7 +28,7 @@ class MlflowCopy:
         self._unended = 0
 
     def __str__(self) -> str:
-        return f"the copy in MLflow at {re.sub('//[^/@]*@', '//', self._address)}"  # without a password
+        return f"the copy in MLflow at {self._address}"
 
     def open(self) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -163,8 +163,11 @@ def test_mlflow_has_each_metric_once_by_epoch(tracked):
     assert curve("trial 1", "loss") == [(2, 0.5)]
 
 
-def test_a_password_in_an_address_is_not_said():
-    assert str(MlflowCopy(CONFIG, "https://me:secret@host/x")) == "the copy in MLflow at https://host/x"
+def test_a_password_in_an_address_is_refused_without_repeating_it():
+    [problem] = logging_problems(Logging(mlflow="https://me:secret@host/x"))
+    assert problem.startswith("logging.mlflow: must hold no credentials")
+    assert "secret" not in problem
+    assert logging_problems(Logging(mlflow="https://host/x")) == []
 
 
 class Listening:
@@ -206,6 +209,29 @@ def test_a_copy_that_breaks_is_told_once_and_neither_the_others_nor_the_study_mi
     assert good.heard == ["session_opened", "asked", "started", "epoch_reported", "epoch_reported"]
     assert bad.closed
     assert good.closed
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError("no answer from https://me:secret@host/x\nmore"), "OSError: no answer from https://host/x"),
+        (OSError(), "OSError: "),
+    ],
+)
+def test_what_a_copy_ends_with_is_told_without_a_password_even_where_it_says_nothing(tmp_path, error, told):
+    class Broken(Listening):
+        def take(self, happening, history):
+            raise error
+
+    said = []
+    with Ledger(tmp_path / "study.db") as ledger:
+        whole = Listening()
+        thread = Bridges(ledger.path, [Broken(), whole], said.append)
+        ledger.append(SessionOpened("host", 1))
+        thread.start()
+        thread.finish()
+    assert [line.partition("goes on: ")[2] for line in said] == [told]
+    assert whole.heard == ["session_opened"]
 
 
 def test_an_ending_driver_does_not_wait_for_a_copy_that_hangs(tmp_path):
