@@ -127,19 +127,29 @@ class Board:
             said += f", about {duration(left)} left"
         return _line(Text.assemble((self.config.name or "study", "bold"), f"  {said}"))
 
+    @property
+    def searching(self) -> bool:
+        """Whether trials of the search are still to come or to end: reruns and a winner are then of an earlier one."""
+        if any(rerun.status == "running" for rerun in self.reruns):
+            return False
+        limit = self.config.budget.wall_seconds
+        to_come = len(self.trials) < self.config.budget.trials and (limit is None or self.used < limit)
+        return to_come or not all(trial.ended for trial in self.trials)
+
     def _seconds_left(self) -> float | None:
-        if not self.at_work or self.winner:
+        if not self.at_work:
             return None
-        if self.reruns:
-            return seconds_left(self.reruns, self._wanted_reruns(), self.used)
+        if not self.searching:
+            done = not self.reruns or (self.winner and all(rerun.ended for rerun in self.reruns))
+            return None if done else seconds_left(self.reruns, self._wanted_reruns(), self.used)
         left = seconds_left(self.trials, max(len(self.trials), self.config.budget.trials), self.used)
         limit = self.config.budget.wall_seconds
         return left if left is None or limit is None else min(left, max(0.0, limit - self.used))
 
     def _wanted_reruns(self) -> int:
         final = self.config.final
-        completed = sum(trial.status == "completed" for trial in self.trials)
-        return max(len(self.reruns), final.repeats * min(final.finalists, completed))
+        candidates = sum(trial.usable and bool(trial.values(self.config.objective.metric)) for trial in self.trials)
+        return max(len(self.reruns), final.repeats * min(final.finalists, candidates))
 
     def _bars(self, narrow: bool) -> RenderableType:
         grid = Table.grid(padding=(0, 2, 0, 0))
@@ -183,11 +193,11 @@ def _bar_rows(board: Board) -> list[tuple[float, float, str, Text]]:
     speed = _speed(pace(board.every, board.used) if board.at_work else None)
     rows = [_share("trials", trials, wanted), (float(done), float(most), f"{done} of {most} epochs", speed)]
     limit = config.budget.wall_seconds
-    if limit is not None and not board.reruns:
+    if limit is not None and (board.searching or not board.reruns):
         rows.append(
             (board.used, limit, f"{duration(max(0.0, limit - board.used))} left", Text(f"of {duration(limit)}"))
         )
-    if board.reruns:
+    if board.reruns and not board.searching:
         rows.append(_share("reruns", board.reruns, board._wanted_reruns()))
     return rows
 

@@ -158,3 +158,41 @@ def test_columns_do_not_move_when_numbers_grow(small_config, small_events):
         return next(line.index("a[1].h5") for line in text if "trial 3" in line)
 
     assert at(small_events[:-2], 3.0) == at(small_events, 3725.0)
+
+
+def completed(number, repeat=0):
+    origin = "rerun" if repeat else "sampler"
+    return [
+        *(Asked(number, {"rate": 0.1}, 0, origin, repeat), Started(number, repeat)),
+        EpochReported(number, 1, {"v": 0.5}, "complete", repeat),
+    ]
+
+
+def test_pruned_trials_with_a_value_may_be_finalists_too(small_config):
+    pruned = [Asked(3, {"rate": 0.1}, 0), Started(3), EpochReported(3, 1, {"v": 0.4}, "prune")]
+    events = [
+        *completed(0),
+        *completed(1),
+        *completed(2),
+        *pruned,
+        Asked(0, {"rate": 0.1}, 0, "rerun", 1),
+        Started(0, 1),
+    ]
+    final = small_config.final.model_copy(update={"finalists": 4, "repeats": 2})
+    assert "0 of 8 reruns" in drawn(Board.of(small_config.model_copy(update={"final": final}), of(events)))
+
+
+def test_a_study_that_is_extended_is_searching_again_whatever_its_winner_was(small_config):
+    events = [
+        *((float(number), event) for number in range(3) for event in completed(number)),
+        *((4.0, event) for event in completed(0, repeat=1)),
+        (5.0, Noted("winner", {"number": 0, "reason": "best mean v"})),
+    ]
+    config = limited(small_config, 100.0)
+    text = drawn(Board.of(config, History(events), used=8.0))
+    assert "about" in text
+    assert "1 min 32 s left" in text
+    assert "reruns" not in text
+    ended = drawn(Board.of(config, History([*events, *((9.0, event) for event in completed(3))]), used=10.0))
+    assert f"1 of {config.final.repeats * config.final.finalists} reruns" in ended
+    assert "about" not in ended
