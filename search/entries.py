@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from search.errors import LedgerError
+from search.events import Event, from_json
 
 
 class Entry(NamedTuple):
@@ -29,6 +30,20 @@ class Entry(NamedTuple):
     def checksum(self) -> int:
         """A crc32 of everything else."""
         return zlib.crc32(f"{self.sequence} {self.at!r} {self.elapsed!r} {self.kind} {self.body}".encode())
+
+    def event(self) -> Event:
+        """What happened.
+
+        Raises:
+            LedgerError: when this Thawline does not know such an event.
+        """
+        try:
+            return from_json(self.kind, self.body)
+        except (KeyError, TypeError, ValueError) as error:
+            raise LedgerError(
+                f"event {self.sequence} must be one that this Thawline knows, but {self.kind!r} is not ({error}); "
+                "use the Thawline that wrote it"
+            ) from error
 
 
 def to_line(entry: Entry) -> bytes:

@@ -6,8 +6,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from search.entries import Entry
 from search.errors import LedgerError
-from search.events import Event, from_json
+from search.events import Event
 from search.history import History
 
 
@@ -45,7 +46,7 @@ class Follower:
         """What happened since the last time; `history` moves along with it, event by event.
 
         Raises:
-            LedgerError: when the ledger cannot be read.
+            LedgerError: when the ledger cannot be read, or was written by a later Thawline.
         """
         try:
             with closing(sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=ro", uri=True, timeout=10)) as database:
@@ -55,7 +56,7 @@ class Follower:
                 ).fetchall()
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise LedgerError(f"{self._path}: must be a readable ledger, but {error}") from error
-        for sequence, at, elapsed, kind, body in rows:
-            self.last = Happening(sequence, at, elapsed, from_json(kind, body))
-            self.history.apply(elapsed, self.last.event)
+        for entry in map(Entry._make, rows):
+            self.last = Happening(entry.sequence, entry.at, entry.elapsed, entry.event())
+            self.history.apply(entry.elapsed, self.last.event)
             yield self.last

@@ -7,7 +7,7 @@ clocks order nothing. docs/ledger.md is the contract.
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,7 +16,7 @@ from search import database
 from search.database import SCHEMA_VERSION
 from search.entries import Entry
 from search.errors import LedgerError
-from search.events import Event, from_json, to_json
+from search.events import Event, to_json
 from search.history import History
 from search.journal import Journal
 from search.recovery import gather, journal_of, read_entries, recover
@@ -56,7 +56,7 @@ class Ledger:
             entries = database.read(path) if self.recovered else records.entries
         except (sqlite3.Error, OSError) as error:
             raise LedgerError(f"{path}: must be where a ledger can be read and written, but {error}") from error
-        self.history = History(_events(entries))
+        self.history = History((entry.elapsed, entry.event()) for entry in entries)
         self.sequence = len(entries)
         self._journal = Journal(journal_of(path))
         try:
@@ -126,16 +126,4 @@ def read_history(path: Path) -> History:
     """
     if not path.is_file() and not journal_of(path).is_file():
         raise LedgerError(f"{path}: must be a study's ledger, but there is no such file")
-    return History(_events(read_entries(path)))
-
-
-def _events(entries: Sequence[Entry]) -> Iterator[tuple[float, Event]]:
-    for entry in entries:
-        try:
-            event = from_json(entry.kind, entry.body)
-        except (KeyError, TypeError, ValueError) as error:
-            raise LedgerError(
-                f"event {entry.sequence} must be one that this Thawline knows, but {entry.kind!r} is not ({error}); "
-                "use the Thawline that wrote it"
-            ) from error
-        yield entry.elapsed, event
+    return History((entry.elapsed, entry.event()) for entry in read_entries(path))

@@ -82,9 +82,15 @@ def driver_at_work(path: Path) -> str | None:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return _named(path)
-    except OSError:  # no file, or no locks
+    except FileNotFoundError:
+        return None
+    except OSError:  # no locks
         pass
-    return _named(path) if _lives(path, kernel_locks=locks_work(path.parent)) else None
+    try:
+        kernel_locks = locks_work(path.parent)
+    except OSError:  # a folder that may only be read
+        kernel_locks = True
+    return _named(path) if _lives(path, kernel_locks=kernel_locks) else None
 
 
 def boot_id() -> str:

@@ -2,6 +2,7 @@
 trials.
 """
 
+import os
 import shutil
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def checkpoint_bytes(paths: StudyPaths) -> dict[Path, int]:
 
 def bytes_below(folder: Path) -> int:
     """Of all files below; what vanishes meanwhile, because workers are at it, does not count."""
-    return sum(_size(path) for path in folder.rglob("*"))
+    return sum(_size(Path(root) / name) for root, _, names in os.walk(folder) for name in names)
 
 
 def _size(path: Path) -> int:

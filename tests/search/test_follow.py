@@ -42,3 +42,15 @@ def test_a_file_that_is_no_ledger_is_named(tmp_path):
     (tmp_path / "other.db").write_bytes(b"text, not SQLite" * 100)
     with pytest.raises(LedgerError, match="must be a readable ledger"):
         Follower(tmp_path / "other.db").catch_up()
+
+
+def test_an_event_of_a_later_version_is_named_and_nothing_of_it_is_taken_in(tmp_path):
+    path = tmp_path / "study.db"
+    with Ledger(path) as ledger:
+        ledger.append(SessionOpened("host", 1), Asked(0, {}, 0))
+        ledger._database.execute("UPDATE events SET kind = 'foreseen' WHERE sequence = 2")
+        follower = Follower(path)
+        for _ in range(2):
+            with pytest.raises(LedgerError, match="event 2 must be one that this Thawline knows"):
+                follower.catch_up()
+        assert follower.last.sequence == 1

@@ -95,3 +95,13 @@ def test_a_child_that_outlives_its_parent_does_not_keep_the_lock(tmp_path):
             assert child.poll() is None
     finally:
         child.communicate(b"\n")
+
+
+def test_a_run_that_may_only_be_read_can_be_asked_who_is_at_work(tmp_path, monkeypatch):
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("search.lock.locks_work", refuse)
+    assert driver_at_work(tmp_path / "study.lock") is None
+    (tmp_path / "study.lock").write_text("nothing readable")
+    assert driver_at_work(tmp_path / "study.lock") is None
