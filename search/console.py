@@ -1,6 +1,7 @@
 """What commands print: results, tables, what was found about images."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from search.ledger import read_history
 from search.paths import StudyPaths
 from search.retention import bytes_below, checkpoint_bytes
 from search.view.standing import best_so_far
-from search.view.words import shown
+from search.view.words import duration, shown
 
 UNFOLDED = 10_000  # columns; wider than any row
 out = Console(highlight=False)
@@ -84,9 +85,14 @@ def show_state(paths: StudyPaths, config: StudyConfig, history: History, at_work
     say(f"on disk {_megabytes(bytes_below(paths.root))}" + (f" ({listed})" if listed else ""))
     kept = checkpoint_bytes(paths)
     say(f"checkpoints {_megabytes(sum(kept.values()))}, of {len(kept)} trial{'s' if len(kept) != 1 else ''}")
-    ended = sum(trial.ended for trial in history.search_trials())
+    trials, budget = history.search_trials(), config.budget
     again = f"thawline search {near(paths.root)}"
-    then = f"`{again}` goes on" if ended < config.budget.trials else f"`{again} --trials NUMBER` extends it"
+    if sum(trial.ended for trial in trials) >= budget.trials:
+        then = f"`{again} --trials NUMBER` extends it"
+    elif all(trial.ended for trial in trials) and history.used_seconds >= (budget.wall_seconds or math.inf):
+        then = f"its {duration(history.used_seconds)} are used up; `{again} --time-budget TIME` extends it"
+    else:
+        then = f"`{again}` goes on"
     say(f"at work: {at_work}" if at_work else f"no driver is at work; {then}")
 
 

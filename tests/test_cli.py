@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from search import StudyConfig, cli, console
+from search.commands.arguments import load_study
 from search.events import Asked, EpochReported, Failed, Noted, SessionOpened, Started
 from search.ledger import Ledger, read_history
 from search.lock import driver_at_work, exclusive
@@ -183,6 +185,21 @@ def test_status_shows_the_budget_the_best_the_failure_and_the_disk(run_folder, t
     assert said.endswith("no driver is at work; `thawline search runs/lungs` goes on\n")
     [best] = [line.split() for line in said.splitlines() if "best 1" in line]
     assert best[2:4] == ["1/2", "0.8000"]
+
+
+def test_status_says_how_a_study_whose_time_is_used_up_is_extended(run_folder, thawline):
+    document = yaml.safe_load(run_folder.study_file.read_text(encoding="utf-8"))
+    document["budget"]["wall_seconds"] = 1e-9
+    run_folder.study_file.write_text(to_yaml(document), encoding="utf-8")
+    said = thawline("status", "lungs")[1]
+    assert "are used up; `thawline search runs/lungs --time-budget TIME` extends it" in said
+
+
+@pytest.mark.parametrize("name", ["2026-11-25", "007", "1e5", "no", "null"])
+def test_a_run_may_have_a_name_that_yaml_takes_for_something_else(run_folder, here, name):
+    run_folder.root.rename(here / "runs" / name)
+    config = load_study(name, [])
+    assert (config.name, config.storage) == (name, here / "runs")
 
 
 def test_a_folder_with_the_name_of_a_run_and_a_study_file_is_not_taken_for_it(run_folder, here, thawline):
@@ -465,8 +482,11 @@ def test_a_study_goes_from_images_to_test_figures(here):
     assert [row["number"] for row in rows] == [0, 1]
     assert all(names <= set(row) for row in rows)
 
-    again = thawline("search", "lungs.yaml", "--final")  # nothing is left to do, and the test set stays shut
+    (paths.final / "model_card.md").unlink()  # as if it had been ended while it drew
+    shutil.rmtree(paths.final / "figures")
+    again = thawline("search", "lungs.yaml", "--final")  # only that is left to do, and the test set stays shut
     assert "training on train" not in again.stderr
+    assert [name for name in files if not (paths.final / name).is_file()] == []
     assert read_history(paths.ledger).note("test_opened")["times"] == 1
 
     thawline("export", "lungs")

@@ -98,3 +98,10 @@ def test_compare_shows_nothing_that_a_terminal_cannot(thawline, tmp_path):
     assert "\\x" not in out
     epochs = next(line.split() for line in out.splitlines() if line.strip().startswith("epochs"))
     assert int(epochs[1]) > 1000
+
+
+def test_compare_refuses_a_run_that_is_named_twice(thawline, tmp_path):
+    draw_run(tmp_path / "runs" / "first")
+    code, _, err = thawline("compare", "first", "runs/first")
+    assert code == 2
+    assert err == "error: runs/first: a comparison needs different runs, but this one was named before\n"

@@ -110,11 +110,16 @@ def compare(
 def _check_several(runs: list[str]) -> None:
     """Problems of all runs at once."""
     problems = [] if len(runs) > 1 else [f"a comparison needs two runs or more, but got {len(runs)}"]
+    found = []
     for run in runs:
         try:
-            find_run(run)
+            root = find_run(run).root
         except ConfigurationError as error:
             problems += error.problems
+            continue
+        if root in found:
+            problems.append(f"{run}: a comparison needs different runs, but this one was named before")
+        found.append(root)
     if problems:
         raise ConfigurationError(problems)
 

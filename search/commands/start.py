@@ -85,7 +85,7 @@ def quickstart(
     if not (images / "groups.csv").exists():
         shutil.rmtree(images, ignore_errors=True)
         draw_study(images, images_per_class=200, image_size=64, seed=1)
-    config = load_study(str(shipped_study("quickstart")), [f"name={name}"])
+    config = load_study(str(shipped_study("quickstart")), [f"name={json.dumps(name)}"])
     with open_session(config, quiet, json_events) as session:
         session.search(choose_finalists(session))
         finish(session)
