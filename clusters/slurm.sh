@@ -40,7 +40,7 @@ export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$private/token" RAY_USAGE_STATS_
 # On each node: Ray within what Slurm gave, in a folder nobody else can enter, removed with it. Not `ray stop`: that
 # would end all of this user's Rays on the node, those of other jobs too.
 start_ray() {
-  local folder="/tmp/thawline-$SLURM_JOB_ID-${SLURM_NODEID:-0}" ray="" stopped=false
+  local folder="/tmp/thawline-$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}-${SLURM_NODEID:-0}" ray="" stopped=false
   trap 'stopped=true; [[ -z $ray ]] || kill "$ray" 2> /dev/null || true' TERM
   mkdir --mode=700 "$folder" || return
   ray start --block --temp-dir="$folder/ray" --min-worker-port=0 --max-worker-port=0 --disable-usage-stats \

@@ -1,6 +1,8 @@
 """The pre-trained network: built once per process, cut where a freeze depth says, put back to its first weights."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,8 @@ import numpy as np
 from trainable.architectures import ARCHITECTURES, POOLED
 from trainable.errors import InputError
 from trainable.settings import ModelSettings
-from trainable.whole_file import sha256
+from trainable.weights_check import cache_folder
+from trainable.whole_file import locked, sha256
 
 
 class Backbone:
@@ -134,20 +137,31 @@ def _build(settings: ModelSettings, image_size: int) -> keras.Model:
     make = getattr(keras.applications, architecture.keras_name)
     from_keras = settings.weights == "imagenet"
     try:
-        model = make(
-            include_top=False, weights="imagenet" if from_keras else None, input_shape=(image_size, image_size, 3)
-        )
+        with _downloading_alone() if from_keras else nullcontext():
+            model = make(
+                include_top=False, weights="imagenet" if from_keras else None, input_shape=(image_size, image_size, 3)
+            )
     except Exception as error:
         if not from_keras:
             raise
         raise InputError(
-            f"model.weights: `imagenet` must be downloadable or in Keras' cache, but {error}; "
-            "give the path of a .weights.h5 file instead"
+            f"model.weights: `imagenet` must be downloadable or whole in Keras' cache, but {error}; remove what is of "
+            "it in ~/.keras/models and start again, or give the path of a .weights.h5 file instead"
         ) from error
     if isinstance(settings.weights, Path):
         _check_unchanged(settings.weights, settings.weights_sha256)
         _load(model, settings.weights, architecture.keras_name)
     return model
+
+
+@contextmanager
+def _downloading_alone() -> Iterator[None]:
+    """Keras downloads to the final name, where another worker of this machine would read half a file."""
+    with ExitStack() as stack:
+        with suppress(OSError):  # a home that may not be written to has nothing to download to either
+            cache_folder().mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(cache_folder() / "download.lock"))
+        yield
 
 
 def _check_unchanged(path: Path, wanted: str | None) -> None:

@@ -1,5 +1,6 @@
 """DICOM slices become 8-bit images, through the window that the file itself asks for. Needs the extra `dicom`."""
 
+import math
 import warnings
 from io import BytesIO
 from typing import Any
@@ -64,8 +65,10 @@ def windowed(values: np.ndarray, centre: float, width: float, function: str = "L
         function: LINEAR, LINEAR_EXACT or SIGMOID.
 
     Raises:
-        InputError: for another function or a width that is too small.
+        InputError: for another function, a width that is too small, or numbers that are none.
     """
+    if not (math.isfinite(centre) and math.isfinite(width)):
+        raise InputError(f"the window's centre and width must be numbers, but are {centre:g} and {width:g}")
     if width < 1 if function == "LINEAR" else width <= 0:
         raise InputError(
             f"the window's width must be {'at least 1' if function == 'LINEAR' else 'above 0'}, but is {width:g}"
@@ -97,9 +100,11 @@ def _eight_bit(dataset: Any, samples: int) -> np.ndarray:
         if samples == 3:
             return stored if stored.dtype == np.uint8 else (stored.astype(np.uint32) * 255 // 65_535).astype(np.uint8)
         values = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float64)
+        grey = _windowed_as_asked(dataset, stored, values).round().astype(np.uint8)
+    except InputError:
+        raise
     except Exception as error:  # as above; also compressions that no installed package reads
         raise InputError(f"the DICOM pixels cannot be decoded: {error}") from error
-    grey = _windowed_as_asked(dataset, stored, values).round().astype(np.uint8)
     return 255 - grey if kind == "MONOCHROME1" else grey
 
 

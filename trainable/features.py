@@ -7,22 +7,21 @@ to delete at any time. Results are those without the store
 (docs/experiments.md has the distances).
 """
 
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from trainable.whole_file import claim_space, whole_file, write_text
+from trainable.whole_file import claim_space, locked, whole_file, write_text
 
 log = logging.getLogger("thawline.trial")
 
@@ -97,7 +96,7 @@ class FeatureStore:
             return None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with _locked(self.folder / f"{key.digest}.lock"):
+            with locked(self.folder / f"{key.digest}.lock"):
                 found = self._open(key, shape)
                 if found is None:
                     self._remove_unfinished(key)
@@ -187,14 +186,6 @@ def worth_keeping(
     if sure_of_reuse:
         return bytes_per_image / READ_SPEED < seconds_per_image / 2
     return bytes_per_image / WRITE_SPEED < AFFORDABLE * seconds_per_image
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Wait for and hold a lock file; the kernel lets go of a dead holder's."""
-    with path.open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def _checksum(array: np.ndarray) -> int:

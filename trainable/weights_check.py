@@ -78,12 +78,16 @@ class WeightsCheck:
             self._problems = [f"model.weights_sha256: {path} must have the sha256 {wanted}, but has {self.sha256}"]
 
 
+def cache_folder() -> Path:
+    """Ours among the user's caches; it may not be there."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thawline"
+
+
 def _mark(architecture: str, image_size: int, weights: str) -> Path:
     """An empty file that says that this file of weights fits this network, to this version of Keras and of us."""
     versions = (metadata.version("keras"), metadata.version("thawline"))
     parts = (weights, architecture, image_size, *versions)
-    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(caches) / "thawline" / "weights_that_fit" / hashlib.sha256(repr(parts).encode()).hexdigest()
+    return cache_folder() / "weights_that_fit" / hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def _load_weights(model: dict[str, Any], image_size: int) -> None:

@@ -3,6 +3,7 @@ here, log lines excepted.
 """
 
 import csv
+import fcntl
 import hashlib
 import os
 import re
@@ -140,6 +141,14 @@ def sha256(path: Path) -> str:
     """Of a file's bytes, hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Wait for and hold a lock file; the kernel lets go of a dead holder's."""
+    with path.open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def claim_space(path: Path) -> None:

@@ -142,6 +142,7 @@ def test_a_folder_of_slices_is_inspected_without_remarks(write, tmp_path):
         ({"PixelData": b"\0"}, "the DICOM pixels cannot be decoded"),
         ({"Rows": None}, "the DICOM header cannot be read"),
         ({"WindowCenter": 1, "WindowWidth": 0}, "the window's width must be at least 1, but is 0"),
+        ({"WindowCenter": "nan", "WindowWidth": 9}, "the window's centre and width must be numbers, but are nan and 9"),
     ],
 )
 def test_what_gives_no_image_has_its_reason(write, attributes, expected):
@@ -166,3 +167,9 @@ def test_without_pydicom_the_reason_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(InputError, match=r"pip install 'thawline\[dicom\]'"):
         decode_bytes(b"\0" * 128 + b"DICM" + b"\0" * 100, 32, "grey", LIMIT)
+
+
+def test_a_window_with_a_decimal_comma_is_a_reason_like_any_other(write):
+    data = write(np.zeros((2, 2), dtype=np.uint8), WindowCenter=405, WindowWidth=80)
+    with pytest.raises(InputError, match="the DICOM pixels cannot be decoded"):
+        open_image(data.replace(b"405.0 ", b"40,5  "), LIMIT)
