@@ -98,7 +98,8 @@ class Budget(Section):
     consecutive_failures: Annotated[int, Field(ge=1)] = 8
     """So many failed trials in a row stop the study: something is wrong that another configuration won't mend."""
     retries: Annotated[int, Field(ge=0)] = 3
-    """Times a trial is started again after its worker died or hung; a lost node is not counted."""
+    """Times a trial is started again after its worker died; after one that hung, once at most. A lost node is not
+    counted."""
     silence_seconds: Annotated[float, Field(gt=0)] | None = None
     """Seconds without an epoch after which a worker is taken to hang and is ended; the first epoch of a trial includes
     its set-up. Default: 20 times the slowest epoch so far, at least 10 minutes, before a trial's first epoch 6 hours.
