@@ -135,7 +135,7 @@ class Outpost:
         if self._trial:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._trial, self._opened, self._sent = trial, False, set()
-        self._logged = self._log.stat().st_size if self._log.exists() else 0
+        self._logged = max(0, _size(self._log))
 
     def bring(self) -> None:
         """See that inputs and checkpoints of the trial are here, whole.
@@ -191,11 +191,14 @@ class Outpost:
 
     def _bring_inputs(self) -> None:
         with locked(self._root / "inputs.lock"):  # one worker of the node brings, the others find it there
+            compared = self._root / f"{self._home.desk}.compared"  # in this session
             for path in self._home.inputs:
                 for file in self._line.ask("inventory", path):
                     target = self._place(path) / file.name if file.name else self._place(path)
-                    if not _is(target, file):  # an earlier search of this name may have left another one
+                    # What is there may be what an earlier search of this name left.
+                    if _size(target) != file.size or not (compared.exists() or sha256(target) == file.sha256):
                         self._bring_input(path, file, target)
+            compared.touch()
 
     def _bring_input(self, path: Path, file: InputFile, target: Path) -> None:
         digest = hashlib.sha256()
@@ -245,6 +248,8 @@ def _reached() -> Iterator[None]:
         raise OutOfReach(f"the driver's node must answer, but {cause}") from error
 
 
-def _is(path: Path, file: InputFile) -> bool:
-    """Whether what is there is that file, byte for byte."""
-    return path.is_file() and path.stat().st_size == file.size and sha256(path) == file.sha256
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1

@@ -137,7 +137,7 @@ def _build(settings: ModelSettings, image_size: int) -> keras.Model:
     make = getattr(keras.applications, architecture.keras_name)
     from_keras = settings.weights == "imagenet"
     try:
-        with _downloading_alone() if from_keras else nullcontext():
+        with _downloading_alone(architecture.keras_name) if from_keras else nullcontext():
             model = make(
                 include_top=False, weights="imagenet" if from_keras else None, input_shape=(image_size, image_size, 3)
             )
@@ -155,13 +155,17 @@ def _build(settings: ModelSettings, image_size: int) -> keras.Model:
 
 
 @contextmanager
-def _downloading_alone() -> Iterator[None]:
+def _downloading_alone(name: str) -> Iterator[None]:
     """Keras downloads to the final name, where another worker of this machine would read half a file."""
+    mark = cache_folder() / "downloaded" / f"{name} of Keras {keras.__version__}"
     with ExitStack() as stack:
         with suppress(OSError):  # a home that may not be written to has nothing to download to either
-            cache_folder().mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(cache_folder() / "download.lock"))
+            if not mark.exists():
+                mark.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(mark.with_suffix(".lock")))
         yield
+        with suppress(OSError):
+            mark.touch()
 
 
 def _check_unchanged(path: Path, wanted: str | None) -> None:

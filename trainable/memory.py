@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-CGROUP = Path("/sys/fs/cgroup")  # version 2, as containers and batch systems limit their processes
+CGROUP = Path("/sys/fs/cgroup")  # version 2: what a container may use
 
 
 def own_bytes() -> int:
@@ -24,16 +24,15 @@ def fair_share(cpus: float, cgroup: Path = CGROUP) -> int:
 
     Args:
         cpus: CPUs of the worker.
-        cgroup: Folder that tells what this container or job may use of the machine, where it is in one.
+        cgroup: Folder that tells what this container may use of the machine, where it is in one.
     """
-    total, processors = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), float(os.cpu_count() or 1)
-    limit = _words(cgroup / "memory.max")
-    if limit and limit[0] != "max" and int(limit[0]) < total:
-        total = int(limit[0])
-        quota = _words(cgroup / "cpu.max")  # microseconds in a period, and the period
-        if quota and quota[0] != "max":
-            processors = int(quota[0]) / int(quota[1])
-    return int(0.8 * total * min(1.0, cpus / processors))
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    fair = total * min(1.0, cpus / (os.cpu_count() or 1))
+    limit, quota = _words(cgroup / "memory.max"), _words(cgroup / "cpu.max")
+    if limit and limit[0] != "max":
+        known = quota and quota[0] != "max"  # microseconds in a period, and the period
+        fair = min(fair, int(limit[0]) * (min(1.0, cpus * int(quota[1]) / int(quota[0])) if known else 1.0))
+    return int(0.8 * fair)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -241,7 +241,8 @@ def test_images_that_an_interrupted_search_of_this_name_left_on_the_node_are_not
     images = home[0].root / "arrays" / "train.npy"
     images.write_bytes(bytes(reversed(images.read_bytes())))  # as many bytes, others
     line.desk = Desk(home[0].root / "trials", put=lambda piece: piece)
-    again, _ = settled(home, line, tmp_path / "node")
+    later = (Home.of(StudyPaths(home[0].root), home[1]), home[1])  # of another session
+    again, _ = settled(later, line, tmp_path / "node")
     assert (again.placed(home[1])["arrays"] / "train.npy").read_bytes() == images.read_bytes()
 
 

@@ -1,7 +1,5 @@
 """What a worker does when memory runs out, and when it makes room for a fresh one."""
 
-import os
-
 import numpy as np
 import pytest
 
@@ -56,19 +54,16 @@ def test_what_is_mapped_from_a_file_is_not_the_processes_own(tmp_path):
     ("memory", "cpus", "share"),
     [
         ("2000000\n", "400000 100000\n", 400_000),  # one CPU of four, four fifths of a quarter
-        ("2000000\n", "max 100000\n", None),
-        ("2000000\n", None, None),
+        ("2000000\n", "50000 100000\n", 1_600_000),  # a worker that has more CPUs than the container
+        ("2000000\n", "max 100000\n", 1_600_000),  # how many workers share it is not known
+        ("2000000\n", None, 1_600_000),
         ("max\n", "400000 100000\n", "machine"),
         ("99999999999999999\n", "400000 100000\n", "machine"),
         (None, None, "machine"),
     ],
 )
-def test_a_container_has_its_limit_shared_out_and_not_the_machine(tmp_path, memory, cpus, share):
+def test_a_container_has_its_limit_shared_out_and_never_more_than_the_machine_gives(tmp_path, memory, cpus, share):
     for name, content in (("memory.max", memory), ("cpu.max", cpus)):
         if content is not None:
             (tmp_path / name).write_text(content)
-    if share is None:
-        share = int(0.8 * 2_000_000 * min(1.0, 1 / os.cpu_count()))
-    elif share == "machine":
-        share = fair_share(1.0, tmp_path / "nothing")
-    assert fair_share(1.0, tmp_path) == share
+    assert fair_share(1.0, tmp_path) == (fair_share(1.0, tmp_path / "nothing") if share == "machine" else share)
