@@ -113,7 +113,10 @@ def choose_winner(history: History, config: StudyConfig) -> Winner:
     tested = rank_finalists(history, objective)
     if tested:
         return _winner(tested[0], objective, _best_of_finalists(tested, ranked[0], objective))
-    untested = sorted((_finalist(history, trial, objective) for trial in ranked), key=lambda each: each.failed)
+    if all(rerun.ended for rerun in history.reruns()):
+        untested = sorted((_finalist(history, trial, objective) for trial in ranked), key=lambda each: each.failed)
+    else:
+        untested = [Finalist(trial, [], [], failed=0) for trial in ranked]
     return _winner(untested[0], objective, _best_of_search(untested, objective))
 
 

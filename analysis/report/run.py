@@ -123,9 +123,12 @@ def _document(path: Path) -> dict[str, Any]:
 
 
 def _trained_since(final: Path, history: History) -> bool:
-    tested = (history.note("test_opened") or {}).get("model_sha256")
+    times = read_scores(final).get("test_opened", {}).get("times")
+    tested = {
+        note.facts["times"]: note.facts.get("model_sha256") for note in history.notes if note.topic == "test_opened"
+    }
     trained = _document(final / "model.json").get("sha256")
-    return None not in (tested, trained) and tested != trained
+    return None not in (tested.get(times), trained) and tested[times] != trained
 
 
 def _evaluation(final: Path) -> Evaluation | None:

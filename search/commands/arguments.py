@@ -67,7 +67,7 @@ def load_study(study: str, overrides: list[str]) -> StudyConfig:
         raise ConfigurationError(
             f"{study}: must be a study file or a run, but there is no such file, and as a run: {error.problems[0]}"
         ) from error
-    placed = [f"name={json.dumps(run.root.name)}", f"storage={json.dumps(str(run.root.parent))}"]
+    placed = [f"name={json.dumps(run.root.name)}", f"storage={json.dumps(str(run.root.parent), ensure_ascii=False)}"]
     return StudyConfig.load(run.study_file, [*placed, *overrides], ImageTrainable.sections)
 
 

@@ -32,10 +32,8 @@ def finish(session: "Session") -> None:
     name_winner(session)
     if _otherwise(exported(paths), paths.final) != []:
         retrain_exported(paths.best, paths.root, session.view, on_cluster=True)
-    if not is_evaluated(paths, session.history):
+    if not (is_evaluated(paths, session.history) and card_of(paths.final).exists()):
         open_test_set(paths, session.ledger, session.view)
-    elif not card_of(paths.final).exists():  # drawing was cut off
-        _present_evaluation(paths, exported(paths))
     session.view.preparing("writing the report", 0, 1)
     report_on(paths)
     session.view.preparing("writing the report", 1, 1)
@@ -112,12 +110,18 @@ def is_evaluated(paths: StudyPaths, history: "History") -> bool:
 
 
 def open_test_set(paths: StudyPaths, ledger: Any, view: "View") -> None:
-    """Score the model on the test images, after the ledger says that they are opened; figures and model card."""
+    """Score the model on the test images, after the ledger says that they are opened; figures and model card.
+
+    Where only figures and card are missing, because that was cut off, they are made of the scores that are there.
+    """
     from analysis.model_card import card_of
     from search.events import Noted
     from trainable.evaluate import evaluate
 
     config = exported(paths)
+    if is_evaluated(paths, ledger.history) and not card_of(paths.final).exists():
+        _present_evaluation(paths, config)
+        return
     _check_test_can_open(config, paths)
     opened = 1 + sum(note.topic == "test_opened" for note in ledger.history.notes)
     at = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "times": opened}

@@ -103,6 +103,13 @@ def test_when_every_rerun_failed_the_best_trial_that_was_not_rerun_wins_and_it_i
     )
 
 
+def test_while_reruns_are_under_way_one_that_failed_decides_nothing():
+    running = [Asked(1, {"freeze_depth": 0}, 1, "rerun", 1)]
+    winner = choose_winner(history(trial(0, [0.9]), trial(1, [0.8]), failed(0, 1), running), CONFIG)
+    assert winner.number == 0
+    assert winner.reason.endswith("it was not rerun on fresh seeds, so part of that may be luck")
+
+
 def test_when_reruns_of_all_candidates_failed_the_one_with_the_fewest_wins_and_it_is_told():
     winner = choose_winner(
         history(trial(0, [0.9]), trial(1, [0.8]), *[failed(0, 1), failed(0, 2), failed(1, 1)]), CONFIG

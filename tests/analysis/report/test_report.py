@@ -131,6 +131,7 @@ def test_test_figures_of_an_earlier_model_are_warned_of_in_both_places(drawn, tm
     (root / "final" / "model.json").write_text(json.dumps({"sha256": "1" * 64}))
     with Ledger(root / "study.db") as ledger:
         ledger.append(Noted("test_opened", {"at": "2026-11-29", "times": 1, "model_sha256": "0" * 64}))
+        ledger.append(Noted("test_opened", {"at": "2026-11-29", "times": 2, "model_sha256": "1" * 64}))  # and cut off
     found = read_run(root, {})
     assert found.trained_since
     for section in (answer.answer(found), final.evaluation(found)):
