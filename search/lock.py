@@ -82,15 +82,10 @@ def driver_at_work(path: Path) -> str | None:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return _named(path)
-    except FileNotFoundError:
-        return None
-    except OSError:  # no locks
+    except OSError:  # no file, or no locks
         pass
-    try:
-        kernel_locks = locks_work(path.parent)
-    except OSError:  # a folder that may only be read
-        kernel_locks = True
-    return _named(path) if _lives(path, kernel_locks=kernel_locks) else None
+    # Where locks work, a holder on this machine would have shown; trying that out would write into the folder.
+    return _named(path) if _lives(path, kernel_locks=False) else None
 
 
 def boot_id() -> str:

@@ -97,11 +97,17 @@ def test_a_child_that_outlives_its_parent_does_not_keep_the_lock(tmp_path):
         child.communicate(b"\n")
 
 
-def test_a_run_that_may_only_be_read_can_be_asked_who_is_at_work(tmp_path, monkeypatch):
-    def refuse(folder):
-        raise PermissionError(13, "Permission denied")
+def test_who_is_at_work_can_be_asked_where_nothing_may_be_written_and_locks_do_not_work(tmp_path, holder, monkeypatch):
+    path = tmp_path / "it" / "study.lock"
+    before = sorted(path.parent.iterdir())
 
-    monkeypatch.setattr("search.lock.locks_work", refuse)
-    assert driver_at_work(tmp_path / "study.lock") is None
-    (tmp_path / "study.lock").write_text("nothing readable")
-    assert driver_at_work(tmp_path / "study.lock") is None
+    def none(stream, operation):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("fcntl.flock", none)
+    monkeypatch.setattr("search.lock.locks_work", None)  # which would write there
+    assert driver_at_work(path) == f"process {holder.pid} on {socket.gethostname()}"
+    assert sorted(path.parent.iterdir()) == before
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert driver_at_work(path) is None
