@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from operator import methodcaller
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from search.config import Logging, StudyConfig
 from search.follow import Follower, Happening
@@ -40,12 +41,7 @@ class Copy(Protocol):
 def logging_problems(wanted: Logging) -> list[str]:
     """Packages that are missing for what is wanted, and a password that everybody would see."""
     needed = {"mlflow": ("mlflow", bool(wanted.mlflow)), "tensorboard": ("tensorboardX", wanted.tensorboard)}
-    address = wanted.mlflow if isinstance(wanted.mlflow, str) else ""
-    refused = (
-        "logging.mlflow: must hold no credentials, because study.yaml and messages show it, but came with what stands "
-        "before the @; take that out, and put credentials into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-    )
-    return ([refused] if _fit_to_be_seen(address) != address else []) + [
+    return _secret_problems(wanted.mlflow if isinstance(wanted.mlflow, str) else "") + [
         f"logging.{name}: needs the package {package}: pip install "
         + ("'thawline[mlflow]'" if name == "mlflow" else package)
         for name, (package, asked) in needed.items()
@@ -119,6 +115,18 @@ class Bridges(threading.Thread):
                     copy.close()
                 first = next(iter(str(error).splitlines()), "")
                 self._say(_fit_to_be_seen(f"{copy} ends, the search goes on: {type(error).__name__}: {first}"))
+
+
+def _secret_problems(address: str) -> list[str]:
+    parts = urlsplit(address)
+    server = parts.scheme in ("http", "https")
+    if parts.password is None and not (server and parts.username):
+        return []
+    place = (
+        "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" if server else "its own place (PGPASSWORD, ~/.pgpass)"
+    )
+    because = "study.yaml and messages show it, but came with what stands before the @"
+    return [f"logging.mlflow: must hold no credentials, because {because}; take that out, and put it into {place}"]
 
 
 def _fit_to_be_seen(sentence: str) -> str:

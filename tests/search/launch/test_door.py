@@ -59,3 +59,17 @@ def test_a_door_that_lets_strangers_in_is_refused(monkeypatch):
 def test_an_errand_answers_with_the_last_object_it_prints():
     assert last_line(b'Running {x}\n{"a": 1}\n{torn\nwarning\n') == {"a": 1}
     assert last_line(b"nothing\n") is None
+
+
+def test_an_upload_may_take_as_long_as_a_thin_line_needs(monkeypatch):
+    from ray.job_submission import JobSubmissionClient
+
+    waits = []
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")  # put back afterwards
+    monkeypatch.setattr("search.launch.door.show_token", lambda: None)
+    monkeypatch.setattr(JobSubmissionClient, "__init__", lambda self, address: None)
+    monkeypatch.setattr(JobSubmissionClient, "_do_request", lambda self, *_, **how: waits.append(how["timeout"]))
+    client = Door("http://127.0.0.1:1")._client
+    client._do_request("GET", "/api/jobs/")
+    client._do_request("PUT", "/api/packages/x", data=bytes(2_000_000))
+    assert waits == [(60.0, 60.0), (160.0, 60.0)]
