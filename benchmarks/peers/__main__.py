@@ -2,7 +2,7 @@
 
 make bench-peers DATA=covid-ct WEIGHTS=resnet50_cxr64.weights.h5                    # three seeds; hours
 python benchmarks/peers search --data covid-ct --weights W --seeds 1 --systems thawline ray_tune
-python benchmarks/peers replay --data covid-ct --weights W      # what Ray Tune's first search trained, on each
+python benchmarks/peers replay --data covid-ct --weights W      # what Ray Tune's search trained, on each
 python benchmarks/peers judge --data covid-ct --weights W       # the best configuration of each search, on test images
 python benchmarks/peers record --data covid-ct --weights W      # whole curves of 48 random configurations: 15 minutes
 python benchmarks/peers table                                   # what there is so far
@@ -13,6 +13,7 @@ machine; copied to runs/peers/ on such a machine, they are gone on from.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import statistics
@@ -21,6 +22,7 @@ import time
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +45,22 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--groups", type=Path)
     parser.add_argument("--weights", type=Path)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--seeds", type=int, nargs="+", help="default: 1 2 3, to replay 1")
     parser.add_argument("--systems", nargs="+", default=list(NAMES), choices=NAMES)
     parser.add_argument("--label", default="", help="of a variant of thawline, set by PEERS_SETTINGS")
     parser.add_argument("--every", type=int, default=1, help="replay one in so many of the list, for want of hours")
     asked = parser.parse_args()
+    asked.seeds = asked.seeds or ([1] if asked.what == "replay" else [1, 2, 3])
     if asked.what == "table":
         return print_table(read_results())
     if asked.what == "one":
         return run_one(asked.systems[0], asked.seeds[0], PLACE / "runs.json")
+    if asked.data is None or asked.weights is None:
+        parser.error("--data FOLDER and --weights FILE: say on what")
+    if asked.what in KINDS and "keras_tuner" in asked.systems and not find_spec("keras_tuner"):
+        parser.error(
+            "keras_tuner: pip install --no-deps keras-tuner==1.4.8 kt-legacy==1.0.5, or leave it out (--systems)"
+        )
     prepare_task(asked)
     if asked.what == "record":
         return record(PLACE.absolute(), PLACE / "curves.csv", RECORDED)
@@ -65,7 +74,9 @@ def main() -> None:
 
 
 def prepare_task(asked: argparse.Namespace) -> None:
-    """Decode the images once, for all systems."""
+    """Decode the images, for the peers; Thawline does it again in its time. That the weights fit is known from here on,
+    so its searches are spared that check: 7 s of a first one (docs/experiments.md).
+    """
     from search.config import StudyConfig
     from trainable import ImageTrainable
     from trainable.dataset import build_arrays
@@ -116,8 +127,14 @@ def run(kind: str, system: str, seed: int, label: str, every: int) -> None:
     if kind == "replay":
         listed = listed_runs()[every // 2 :: every]
         kind = kind if every == 1 else f"{kind}-{every}"  # another list: not to be taken for the whole one
-    if any((line["kind"], line["system"], line["seed"]) == (kind, name, seed) for line in read_results()):
-        return
+    digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:12]
+    for line in read_results():
+        if listed and line["kind"] == kind and line.get("list", digest) != digest:
+            sys.exit(
+                f"{kind}: {RESULTS} has runs of another list ({line['list']}) than this one ({digest}); move them away"
+            )
+        if (line["kind"], line["system"], line["seed"]) == (kind, name, seed):
+            return
     runs = PLACE / "runs.json"
     runs.write_text(json.dumps(listed))
     epochs = (PLACE / "epochs.jsonl").absolute()
@@ -138,6 +155,7 @@ def run(kind: str, system: str, seed: int, label: str, every: int) -> None:
         "machine": f"{processor()}, {len(os.sched_getaffinity(0))} cores",
         "versions": {package: metadata.version(package) for package in ("ray", "optuna", "keras", "tensorflow")},
         **vars(usage),
+        **({"list": digest} if listed else {}),
         "epochs": trained,
     }
     if not trained:
@@ -161,8 +179,15 @@ def read_results() -> list[dict[str, Any]]:
 
 
 def listed_runs() -> list[dict[str, Any]]:
-    """Configurations and epochs of Ray Tune's first search."""
-    first = next(line for line in read_results() if (line["kind"], line["system"]) == ("search", "ray_tune"))
+    """Configurations and epochs of Ray Tune's search at the lowest seed."""
+    searches = {
+        seed: line for (system, seed), line in of_kind(read_results(), "search").items() if system == "ray_tune"
+    }
+    if not searches:
+        sys.exit(
+            "replay: needs a search of Ray Tune, whose configurations are the list: search --systems ray_tune first"
+        )
+    first = searches[min(searches)]
     longest: dict[str, dict[str, Any]] = {}
     for each in first["epochs"]:
         key = json.dumps(each["parameters"], sort_keys=True)
@@ -227,7 +252,7 @@ def arrival(line: dict[str, Any], sought: float) -> str:
     after = [epoch.get("after") for epoch in line["epochs"] if epoch["value"] >= sought]
     if not after:
         return "never"
-    return "at some time" if after[0] is None else f"after {after[0]:.0f} s"
+    return "at some time" if None in after else f"after {min(after):.0f} s"
 
 
 def print_ratio(of: dict[tuple[str, int], Any], kind: str, system: str, measure: str, unit: str) -> None:
