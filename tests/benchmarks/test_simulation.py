@@ -166,17 +166,17 @@ def test_recorded_curves_are_whole():
 
 
 def test_curves_to_the_end_are_whole_and_every_pruner_is_given_the_same_configurations():
-    known = curves()
+    known = curves(without=0)
     assert known.values.shape == known.tests.shape == (48, EPOCHS)
     drawn = [known.place(point) for point in known.draw(3)]
     assert len(set(drawn)) == 24
-    everything = search("none", 3)
+    everything = search("none", 3, without=0)
     assert (everything.whole, everything.passes) == (24, 216)
     assert everything.value == known.values[drawn].max()
-    fewer = search("promotion", 3)
+    fewer = search("promotion", 3, without=0)
     assert fewer.passes < 100
     assert fewer.value in known.values[drawn]
-    fewest = search("synchronous", 3)
+    fewest = search("synchronous", 3, without=0)
     assert (fewest.whole, fewest.passes) == (2, 24 + 8 * 2 + 2 * 6)
     assert fewest.value in known.values[drawn]
 
@@ -193,3 +193,10 @@ def test_ray_tunes_scheduler_looks_after_whole_passes_and_lets_the_better_third_
     assert [goes_on(ahead, epoch, 0.8) for epoch in range(1, EPOCHS + 1)] == [True] * (EPOCHS - 1) + [False]
     assert [goes_on(behind, epoch, 0.6) for epoch in (1, 2)] == [True, False]
     assert [goes_on(between, epoch, 0.75) for epoch in (1, 2, 3, 6)] == [True, True, True, False]
+
+
+def test_searches_can_do_without_the_configurations_that_stand_out():
+    known, fewer = curves(without=0), curves(without=3)
+    best = known.values.max(axis=1).argsort()[-3:]
+    offered = {known.place(point) for seed in range(20) for point in fewer.draw(seed)}
+    assert offered == set(range(len(known.points))) - set(best)

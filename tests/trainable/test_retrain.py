@@ -135,7 +135,8 @@ def test_where_memory_runs_out_the_final_model_is_trained_in_halves_of_batches(
         return step(network, inputs, labels, weights, dropout_seed, pieces)
 
     monkeypatch.setattr(Network, "step", limited)
-    paths = retrain(recipe, retrained / "arrays", tmp_path, lambda *progress: told.append(progress))
+    short = replace(recipe, epochs=1)
+    paths = retrain(short, retrained / "arrays", tmp_path, lambda *progress: told.append(progress))
     assert {what for what, *_ in told} == {
         "training on train, batches in halves for want of memory",
         "training on train + validation, batches in halves for want of memory",
@@ -143,8 +144,7 @@ def test_where_memory_runs_out_the_final_model_is_trained_in_halves_of_batches(
     probabilities = np.load(paths.validation)  # others than of whole batches: BatchNorms see halves
     assert probabilities.shape == np.load(retrained / "final" / "validation.npy").shape
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
-    assert Classifier.load(tmp_path).description.classes == ["clear", "lesion"]
 
-    small = replace(recipe, hyperparameters=recipe.hyperparameters.model_copy(update={"batch_size": 16}))
+    small = replace(short, hyperparameters=recipe.hyperparameters.model_copy(update={"batch_size": 16}))
     with pytest.raises(TrialError, match="a batch of 16 must fit into memory to train the final model"):
         retrain(small, retrained / "arrays", tmp_path, lambda *_: None)
