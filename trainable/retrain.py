@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,10 @@ from trainable.memory import is_out_of_memory
 from trainable.metrics import operating_point
 from trainable.settings import ModelSettings
 from trainable.whole_file import remove_unfinished, sha256, whole_file, write_csv, write_text
+
+if TYPE_CHECKING:
+    from trainable.network import Network
+    from trainable.training import Task
 
 DEFAULT_THRESHOLD = 0.5
 
@@ -104,15 +108,40 @@ def retrain(recipe: Recipe, arrays: Path, final: Path, progress: Callable[[str, 
     from trainable.backbone import Backbone
     from trainable.inputs import FEW
     from trainable.network import Network, NetworkKey
-    from trainable.training import Task, Training, predict
+    from trainable.training import Task, predict
 
     train, validation = ImageSet.open(arrays, "train"), ImageSet.open(arrays, "validation")
     backbone = Backbone(recipe.model, train.images.shape[1], recipe.view_seed)
     key = NetworkKey.of(recipe.hyperparameters, recipe.model, train.images.shape[-1], len(train.classes))
     network = Network(backbone, key)
 
-    def fit(task: Task, what: str, pieces: int) -> list[dict[str, Any]]:
-        rates = recipe.learning_rates
+    task = Task(train, validation, recipe.positive, recipe.view_seed)
+    history = _fit(network, recipe, task, "training on train", progress)
+    probabilities = predict(network, validation.images, FEW)
+    threshold = DEFAULT_THRESHOLD
+    if recipe.positive is not None:
+        threshold = operating_point(validation.labels, probabilities, recipe.positive)
+    everything = concatenate(train, validation)
+    task = Task(everything, None, recipe.positive, recipe.view_seed)
+    _fit(network, recipe, task, "training on train + validation", progress)
+
+    description = _describe(recipe, everything, threshold)
+    return save_final(FinalPaths(final), network.whole_model(), probabilities, history, description)
+
+
+def _fit(
+    network: "Network",
+    recipe: Recipe,
+    task: "Task",
+    what: str,
+    progress: Callable[[str, int, int], None],
+    pieces: int = 1,
+) -> list[dict[str, Any]]:
+    """The curves of one training; where whole batches do not fit into memory, it begins again in halves of them."""
+    from trainable.training import Training
+
+    rates = recipe.learning_rates
+    try:
         training = Training(
             network, recipe.hyperparameters, task, recipe.seed, recipe.epochs, learning_rates=rates, pieces=pieces
         )
@@ -120,33 +149,15 @@ def retrain(recipe: Recipe, arrays: Path, final: Path, progress: Callable[[str, 
             training.run_epoch()
             progress(what, training.epoch, recipe.epochs)
         return training.history
-
-    def fit_in_memory(task: Task, what: str) -> list[dict[str, Any]]:
-        try:
-            return fit(task, what, pieces=1)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-        try:
-            return fit(task, f"{what}, batches in halves for want of memory", pieces=2)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        if pieces > 1:
             raise TrialError(
                 f"a batch of {recipe.hyperparameters.batch_size} must fit into memory to train the final model, but "
                 "even half of it did not; end what else uses the memory, and start the same command again"
             ) from error
-
-    history = fit_in_memory(Task(train, validation, recipe.positive, recipe.view_seed), "training on train")
-    probabilities = predict(network, validation.images, FEW)
-    threshold = DEFAULT_THRESHOLD
-    if recipe.positive is not None:
-        threshold = operating_point(validation.labels, probabilities, recipe.positive)
-    everything = concatenate(train, validation)
-    fit_in_memory(Task(everything, None, recipe.positive, recipe.view_seed), "training on train + validation")
-
-    description = _describe(recipe, everything, threshold)
-    return save_final(FinalPaths(final), network.whole_model(), probabilities, history, description)
+    return _fit(network, recipe, task, f"{what}, batches in halves for want of memory", progress, pieces=2)
 
 
 def save_final(
