@@ -191,14 +191,15 @@ class Outpost:
 
     def _bring_inputs(self) -> None:
         with locked(self._root / "inputs.lock"):  # one worker of the node brings, the others find it there
-            compared = self._root / f"{self._home.desk}.compared"  # in this session
+            mark = self._root / f"{self._home.desk}.compared"
+            compared = mark.exists()  # by another worker, in this session
             for path in self._home.inputs:
                 for file in self._line.ask("inventory", path):
                     target = self._place(path) / file.name if file.name else self._place(path)
                     # What is there may be what an earlier search of this name left.
-                    if _size(target) != file.size or not (compared.exists() or sha256(target) == file.sha256):
+                    if _size(target) != file.size or not (compared or sha256(target) == file.sha256):
                         self._bring_input(path, file, target)
-            compared.touch()
+            mark.touch()
 
     def _bring_input(self, path: Path, file: InputFile, target: Path) -> None:
         digest = hashlib.sha256()

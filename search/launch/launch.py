@@ -100,7 +100,6 @@ class Launch:
         config = self.order.config
         here = inputs.paths if inputs else {}
         elsewhere = {setting: path for setting, path in paths_of(config).items() if setting not in here}
-        both = {setting for setting, path in elsewhere.items() if is_there(path)}
         self.view.preparing("looking at the cluster", 0, 1)
         self._there = run_errand(
             self.door,
@@ -112,10 +111,10 @@ class Launch:
         )
         self._has_past = f"{RUNS}/{config.name}" in self._there["paths"]
         with_code = code_is_sent(self._there, self.order.send_code)
-        lacking = {setting for setting, path in elsewhere.items() if str(path) not in self._there["paths"]}
-        nowhere = {setting: path for setting, path in elsewhere.items() if setting not in both}
-        problems = problems_of(config, self._there, self.door.nodes(), nowhere)
-        problems += self._too_much if lacking & both else []
+        not_here = {setting: path for setting, path in elsewhere.items() if not is_there(path)}
+        problems = problems_of(config, self._there, self.door.nodes(), not_here)
+        if any(is_there(path) and str(path) not in self._there["paths"] for path in elsewhere.values()):
+            problems += self._too_much
         problems += code_problems(self._there) if with_code else []
         if problems:
             raise ConfigurationError(problems)
