@@ -180,14 +180,13 @@ def read_results() -> list[dict[str, Any]]:
 
 def listed_runs() -> list[dict[str, Any]]:
     """Configurations and epochs of Ray Tune's search at the lowest seed."""
-    searches = {
-        seed: line for (system, seed), line in of_kind(read_results(), "search").items() if system == "ray_tune"
-    }
-    if not searches:
+    searches = of_kind(read_results(), "search")
+    seeds = [seed for system, seed in searches if system == "ray_tune"]
+    if not seeds:
         sys.exit(
-            "replay: needs a search of Ray Tune, whose configurations are the list: search --systems ray_tune first"
+            "replay: needs a search of Ray Tune, whose configurations are the list; `search --systems ray_tune` first"
         )
-    first = searches[min(searches)]
+    first = searches["ray_tune", min(seeds)]
     longest: dict[str, dict[str, Any]] = {}
     for each in first["epochs"]:
         key = json.dumps(each["parameters"], sort_keys=True)
