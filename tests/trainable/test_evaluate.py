@@ -180,5 +180,11 @@ def test_what_is_lacking_is_told_all_at_once_without_a_look_at_a_test_image(copy
 
 
 def test_images_that_are_gone_are_no_problem_once_the_test_part_was_decoded(copy, drawn, tmp_path):
+    moved = drawn.model_copy(update={"path": tmp_path / "moved"})
+    with pytest.raises(InputError, match="test images, but"):
+        check_evaluable(moved, copy)
     evaluate(drawn, copy, {"study": "drawn"}, 5, silent)
-    check_evaluable(drawn.model_copy(update={"path": tmp_path / "moved"}), copy)
+    before = document_of(copy)
+    check_evaluable(moved, copy)
+    evaluate(moved, copy, {"study": "drawn"}, 5, silent)
+    assert document_of(copy) == before

@@ -224,6 +224,9 @@ def test_a_copy_that_breaks_is_told_once_and_neither_the_others_nor_the_study_mi
 )
 def test_what_a_copy_ends_with_is_told_without_a_password_even_where_it_says_nothing(tmp_path, error, told):
     class Broken(Listening):
+        def __str__(self):
+            return str(MlflowCopy(CONFIG, "https://me:secret@host/x"))
+
         def take(self, happening, history):
             raise error
 
@@ -234,7 +237,7 @@ def test_what_a_copy_ends_with_is_told_without_a_password_even_where_it_says_not
         ledger.append(SessionOpened("host", 1))
         thread.start()
         thread.finish()
-    assert [line.partition("goes on: ")[2] for line in said] == [told]
+    assert said == [f"the copy in MLflow at https://host/x ends, the search goes on: {told}"]
     assert whole.heard == ["session_opened"]
 
 
