@@ -19,11 +19,6 @@ PART = 10 << 20  # bytes; pyarrow's part of an upload
 _GCS_SECONDS = 30  # else a quarter of an hour
 _REGION_SECONDS = 20.0
 _OPTIONS = ("endpoint_override", "force_virtual_addressing", "region", "scheme", "tls_ca_file_path")
-_SECRET = re.compile(r"key|secret|token|passw|credential|\bsig", re.IGNORECASE)
-_WHERE_SECRETS_GO = {
-    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws/credentials",
-    "gs": "the file that GOOGLE_APPLICATION_CREDENTIALS names",
-}
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # environment, as the aws command has them
 
 
@@ -45,26 +40,6 @@ class Bucket:
     folder: str
     name: str
     endpoint: str
-
-
-def check_no_secrets(address: str) -> None:
-    """An address stands in study files and messages, so it must be fit to be seen.
-
-    Raises:
-        ConfigurationError: which does not repeat it.
-    """
-    parts = urlsplit(address)
-    scheme = parts.scheme.lower()
-    named = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if _SECRET.search(name)}
-    user = parts.username if scheme in ("s3", "gs", "gcs") and parts.username != "anonymous" else None
-    if user is not None or parts.password is not None:
-        named.add("what stands before the @")
-    if named:
-        place = _WHERE_SECRETS_GO.get(scheme.replace("gcs", "gs"), "where its own tools look for them")
-        raise ConfigurationError(
-            f"storage_copy: must hold no credentials, because study.yaml and messages show it, but {scheme}:// "
-            f"came with {', '.join(sorted(named))}; take that out, and put credentials into {place}"
-        )
 
 
 def open_s3(address: str, environment: Mapping[str, str] = os.environ) -> Bucket:

@@ -7,8 +7,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, Self
 
+from search.addresses import check_no_secrets
 from search.errors import ConfigurationError
-from search.object_stores import PART, Bucket, check_no_secrets, no_such_bucket, open_s3, patient_uri, sentence
+from search.object_stores import PART, Bucket, no_such_bucket, open_s3, patient_uri, sentence
 from search.whole_file import whole_file
 
 _OBJECT_STORES = ("s3", "gcs", "abfs")  # there a file appears when it is whole, and renaming is copying
@@ -45,7 +46,7 @@ class Place:
 
         if "://" not in address:
             return cls(LocalFileSystem(), str(Path(address).absolute()), address)
-        check_no_secrets(address)
+        check_no_secrets("storage_copy", address)
         try:
             if address.lower().startswith("s3://"):
                 bucket = open_s3(address)

@@ -3,7 +3,6 @@
 They are copies. What slows or breaks one of them slows and breaks no trial: it is said once, and that copy ends.
 """
 
-import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -11,9 +10,10 @@ from importlib.util import find_spec
 from operator import methodcaller
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
+from search.addresses import check_no_secrets, without_users
 from search.config import Logging, StudyConfig
+from search.errors import ConfigurationError
 from search.follow import Follower, Happening
 from search.history import History
 from search.paths import StudyPaths
@@ -41,7 +41,12 @@ class Copy(Protocol):
 def logging_problems(wanted: Logging) -> list[str]:
     """Packages that are missing for what is wanted, and a password that everybody would see."""
     needed = {"mlflow": ("mlflow", bool(wanted.mlflow)), "tensorboard": ("tensorboardX", wanted.tensorboard)}
-    return _secret_problems(wanted.mlflow if isinstance(wanted.mlflow, str) else "") + [
+    problems = []
+    try:
+        check_no_secrets("logging.mlflow", str(wanted.mlflow))
+    except ConfigurationError as error:
+        problems += error.problems
+    return problems + [
         f"logging.{name}: needs the package {package}: pip install "
         + ("'thawline[mlflow]'" if name == "mlflow" else package)
         for name, (package, asked) in needed.items()
@@ -114,21 +119,4 @@ class Bridges(threading.Thread):
                 with suppress(Exception):
                     copy.close()
                 first = next(iter(str(error).splitlines()), "")
-                self._say(_fit_to_be_seen(f"{copy} ends, the search goes on: {type(error).__name__}: {first}"))
-
-
-def _secret_problems(address: str) -> list[str]:
-    parts = urlsplit(address)
-    server = parts.scheme in ("http", "https")
-    if parts.password is None and not (server and parts.username):
-        return []
-    place = (
-        "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" if server else "its own place (PGPASSWORD, ~/.pgpass)"
-    )
-    because = "study.yaml and messages show it, but came with what stands before the @"
-    return [f"logging.mlflow: must hold no credentials, because {because}; take that out, and put it into {place}"]
-
-
-def _fit_to_be_seen(sentence: str) -> str:
-    """Without what stands before the @ of an address, which may be a password."""
-    return re.sub(r"//[^/@\s]*@", "//", sentence)
+                self._say(without_users(f"{copy} ends, the search goes on: {type(error).__name__}: {first}"))

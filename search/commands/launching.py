@@ -54,16 +54,16 @@ def launch(
     json_events: AsJson = False,
 ) -> None:
     """Run a study on a Ray cluster from here; look at it, and bring the run back."""
+    from search.addresses import check_no_secrets
     from search.interruption import Interrupted
     from search.launch.door import Door, Unreachable, door_address
     from search.launch.launch import Launch, Order
-    from search.object_stores import check_no_secrets
 
     given = {"name": name, "budget.trials": trials}
     config = load_search(study, settings, given, time_budget, final=final)
     check_name(config.name)
     if config.storage_copy:
-        check_no_secrets(config.storage_copy)  # before anything leaves this machine
+        check_no_secrets("storage_copy", config.storage_copy)  # before anything leaves this machine
     order = Order(config, ("--final",) if final else (), send_code)
     door = Door(door_address(address))
     view = make_view(quiet, json_events)

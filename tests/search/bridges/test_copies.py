@@ -167,9 +167,9 @@ def test_a_password_in_an_address_is_refused_without_repeating_it():
     [problem] = logging_problems(Logging(mlflow="https://me:secret@host/x"))
     assert problem.startswith("logging.mlflow: must hold no credentials")
     assert "secret" not in problem
-    assert problem.endswith("put it into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
+    assert problem.endswith("put credentials into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
     [problem] = logging_problems(Logging(mlflow="postgresql://me:secret@host/mlflow"))
-    assert problem.endswith("put it into its own place (PGPASSWORD, ~/.pgpass)")
+    assert problem.endswith("put credentials into PGPASSWORD or ~/.pgpass")
     for address in ("https://host/x", "postgresql://me@host/mlflow", "sqlite:///a@b.db", "runs/mlflow"):
         assert logging_problems(Logging(mlflow=address)) == []
 
