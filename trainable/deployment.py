@@ -211,8 +211,9 @@ def in_float32(model: Any) -> Any:
 def _preprocessing(size: int, colour: str) -> str:
     channels = "red, green, blue" if colour == "rgb" else "the grey value (ITU-R 601 luma) three times"
     return (
-        f"is inside the model. Resize the whole image to {size} x {size} pixels, bilinear with anti-aliasing, without "
-        f"keeping its aspect ratio; give {channels}, from 0 to 255, not scaled."
+        "is inside the model, decoding is not. Turn the image as its EXIF orientation says, lay transparent pixels "
+        f"over black, divide 16-bit values by 257; resize the whole image to {size} x {size} pixels, bilinear with "
+        f"anti-aliasing, without keeping its aspect ratio; give {channels}, from 0 to 255, not scaled."
     )
 
 

@@ -90,12 +90,12 @@ def _eight_bit(dataset: Any, samples: int) -> np.ndarray:
     from pydicom.pixels.processing import apply_modality_lut
     from pydicom.pixels.utils import pixel_array
 
-    kind = str(dataset.get("PhotometricInterpretation", ""))
-    if kind not in ("MONOCHROME1", "MONOCHROME2") and samples != 3:
-        raise InputError(
-            f"DICOM pixels must be grey or red, green and blue, but are {kind or 'of no kind'}; convert to PNG"
-        )
     try:
+        kind = str(dataset.get("PhotometricInterpretation", ""))  # tags are read when they are asked for
+        if kind not in ("MONOCHROME1", "MONOCHROME2") and samples != 3:
+            raise InputError(
+                f"DICOM pixels must be grey or red, green and blue, but are {kind or 'of no kind'}; convert to PNG"
+            )
         stored = pixel_array(dataset, index=0)
         if samples == 3:
             return stored if stored.dtype == np.uint8 else (stored.astype(np.uint32) * 255 // 65_535).astype(np.uint8)

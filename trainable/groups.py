@@ -45,10 +45,12 @@ def read_column(path: Path, inspection: Inspection, column: str) -> dict[str, st
     lines = read_csv(path)
     column = _value_column(path, lines, column)
     images = {image.file for image in inspection.images}
-    passed_over = {entry.file for entry in inspection.unreadable}
+    unreadable = {entry.file for entry in inspection.unreadable}
+    unread = tuple(f"{entry.file}/" for entry in inspection.unreadable if entry.is_folder)
     values: dict[str, set[str]] = defaultdict(set)
     for line in lines:
         values[line["file"]].add(line[column])
+    passed_over = {file for file in values if file in unreadable or file.startswith(unread)}
     example = min(images, default="")
     empty = {file for file in images & set(values) if "" in values[file]}
     several = {file for file in images & set(values) if len(values[file]) > 1}

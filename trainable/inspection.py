@@ -49,10 +49,13 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class UnreadableFile:
-    """One file that gives no image, and why. Bytes of a name that are not UTF-8 are shown as hexadecimal escapes."""
+    """One file that gives no image, or a folder that is not read, and why. Bytes of a name that are not UTF-8 are shown
+    as hexadecimal escapes.
+    """
 
     file: str
     reason: str
+    is_folder: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,12 @@ class Inspection:
 
     def problems(self, settings: DataSettings) -> list[str]:
         """Why no study may start on these images; empty when one may. Groups and parts are judged by `make_split`."""
-        return [*self._class_problems(settings), *self._unreadable_problems(settings), *self._size_problems(settings)]
+        return [
+            *self._class_problems(settings),
+            *self._folder_problems(),
+            *self._unreadable_problems(settings),
+            *self._size_problems(settings),
+        ]
 
     def _class_problems(self, settings: DataSettings) -> Iterator[str]:
         if not self.classes:
@@ -94,12 +102,21 @@ class Inspection:
                 f"the nearest is `{nearest}`"
             )
 
+    def _folder_problems(self) -> Iterator[str]:
+        folders = [f"{each.file} ({each.reason})" for each in self.unreadable if each.is_folder]
+        if folders:  # of how many images, nobody knows
+            yield (
+                f"every folder must be one that is read, but {len(folders)} are not: {some(folders)}; make each a "
+                "folder with the images in it, or take it away"
+            )
+
     def _unreadable_problems(self, settings: DataSettings) -> Iterator[str]:
-        count, total = len(self.unreadable), len(self.unreadable) + len(self.images)
+        files = [each for each in self.unreadable if not each.is_folder]
+        count, total = len(files), len(files) + len(self.images)
         if count > settings.max_unreadable_share * total:
             yield (
                 f"at most {settings.max_unreadable_share:.1%} of the files may be unreadable (`max_unreadable_share`), "
-                f"but {count} of {total} are: {some([f'{each.file} ({each.reason})' for each in self.unreadable])}; "
+                f"but {count} of {total} are: {some([f'{each.file} ({each.reason})' for each in files])}; "
                 f"repair or remove them, or raise the limit"
             )
 
@@ -130,7 +147,7 @@ def inspect_images(settings: DataSettings, progress: Callable[[int, int], None] 
     left_alone = {name: reason for name in folders if (reason := _why_left_alone(root / name, root.resolve()))}
     classes = [name for name in folders if name not in left_alone]
     found = [entry for name in classes for entry in _files_below(root, name)]
-    unreadable = [UnreadableFile(in_utf8(name), reason) for name, reason in left_alone.items()]
+    unreadable = [UnreadableFile(in_utf8(name), reason, is_folder=True) for name, reason in left_alone.items()]
     unreadable += [entry for entry in found if isinstance(entry, UnreadableFile)]
     files = [entry for entry in found if isinstance(entry, str)]
     looked_at = list(_look_at_all(root, files, settings.max_pixels, progress))
@@ -156,7 +173,7 @@ def some(names: Sequence[str], limit: int = 3) -> str:
 
 def _folders(root: Path) -> list[str]:
     try:
-        return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+        return sorted(each.name for each in root.iterdir() if _is_folder(each) and not each.name.startswith("."))
     except OSError as error:
         raise InputError(
             f"`data.path` must be a readable folder with one sub-folder per class, but {root}: {error.strerror}"
@@ -170,14 +187,16 @@ def _files_below(root: Path, class_name: str) -> Iterator[str | UnreadableFile]:
         left_alone = {
             name: reason for name in [*folders, *files] if (reason := _why_left_alone(Path(folder, name), resolved))
         }
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in left_alone)
         for name in sorted({*files, *left_alone}):
             if name.startswith("."):
                 continue
-            file = Path(folder, name).relative_to(root).as_posix()
-            yield UnreadableFile(in_utf8(file), left_alone[name]) if name in left_alone else file
+            path = Path(folder, name)
+            file, reason = path.relative_to(root).as_posix(), left_alone.get(name)
+            yield UnreadableFile(in_utf8(file), reason, _is_folder(path)) if reason else file
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in left_alone)
     for error in errors:
-        yield UnreadableFile(Path(error.filename).relative_to(root).as_posix(), f"the folder: {error.strerror}")
+        file = Path(error.filename).relative_to(root).as_posix()
+        yield UnreadableFile(file, f"the folder: {error.strerror}", is_folder=True)
 
 
 def _why_left_alone(path: Path, root: Path) -> str | None:
@@ -192,6 +211,11 @@ def _why_left_alone(path: Path, root: Path) -> str | None:
     if not target.is_relative_to(root):
         return "a link that leaves the data folder"
     return "a link to a folder; only links to files are followed" if target.is_dir() else None
+
+
+def _is_folder(path: Path) -> bool:
+    """Also a link that leads nowhere, unless it is called like a file: its disk may not be there."""
+    return path.is_dir() or (path.is_symlink() and not path.exists() and not path.suffix)
 
 
 def _is_utf8(name: str) -> bool:

@@ -51,7 +51,7 @@ def make_split(inspection: Inspection, settings: DataSettings, seed: int) -> tup
     if problems:
         raise InputError(problems)
     if settings.split_file is not None:
-        return given_split(inspection, groups, settings.split_file)
+        return given_split(inspection, groups, settings.split_file, settings.groups == "near_duplicates")
     return plan_split(inspection.images, groups, settings.split, seed)
 
 
@@ -91,8 +91,16 @@ def plan_split(
     return rows
 
 
-def given_split(inspection: Inspection, groups: Mapping[str, str], path: Path) -> tuple[SplitRow, ...]:
+def given_split(
+    inspection: Inspection, groups: Mapping[str, str], path: Path, by_looks: bool = False
+) -> tuple[SplitRow, ...]:
     """Takes the parts from a CSV file with the columns `file` and `part`, exactly as they are.
+
+    Args:
+        inspection: What there is.
+        groups: Group of each image.
+        path: Of the CSV file.
+        by_looks: Whether groups are images that look alike, which those who made the split may not have looked for.
 
     Raises:
         InputError: Images without a part, files that are not there, unknown parts, groups in several parts, or classes
@@ -104,7 +112,8 @@ def given_split(inspection: Inspection, groups: Mapping[str, str], path: Path) -
         raise InputError(f"{path}: `part` must be one of {', '.join(PARTS)}, but got {some(unknown)}")
     rows = tuple(_row(image, groups, cast(Part, part_of[image.file])) for image in inspection.images)
     used = [part for part in PARTS if part != "test" or any(row.part == "test" for row in rows)]
-    problems = _absent_classes(rows, used) + _torn_groups(rows)
+    cure = "; a group is what looks alike here: with `data.groups: none` only equal files are" if by_looks else ""
+    problems = [*_absent_classes(rows, used), *(f"{problem}{cure}" for problem in _torn_groups(rows))]
     if problems:
         raise InputError([f"{path}: {problem}" for problem in problems])
     return rows

@@ -28,6 +28,12 @@ def test_a_torn_group_and_a_copy_in_another_part_are_leaks(tmp_path):
     assert parts.repeated_files == ["c", "d"]
 
 
+def test_names_are_those_of_the_images_without_what_a_spreadsheet_needs(tmp_path):
+    parts = read_parts(written(tmp_path, "'-a/1.png,1,'-a,'=g,train", "'-a/2.png,2,'-a,'=g,test"))
+    assert parts.images == {"train": {"-a": 1}, "test": {"-a": 1}}
+    assert parts.torn_groups == ["=g"]
+
+
 def test_copies_within_a_part_are_no_leak(tmp_path):
     assert read_parts(written(tmp_path, "a,1,ill,g,train", "b,1,ill,h,train")).repeated_files == []
 

@@ -31,6 +31,12 @@ def test_a_class_is_shown_by_images_of_different_groups(tmp_path):
     assert {name: levels(files) for name, files in shown.items()} == {"ill": [10, 20, 30], "well": [99]}
 
 
+def test_a_class_may_begin_like_a_formula(tmp_path):
+    arrays = write_arrays(tmp_path / "a", grey([10, 20]), ["'+ve", "'-ve"], ["g", "h"])
+    (arrays / "train.json").write_text(json.dumps({"classes": ["+ve", "-ve"]}), encoding="utf-8")
+    assert {name: levels(files) for name, files in thumbnails(arrays).items()} == {"+ve": [10], "-ve": [20]}
+
+
 def test_with_few_groups_others_of_them_fill_up(tmp_path):
     arrays = write_arrays(tmp_path / "a", grey([10, 11, 12]), ["ill"] * 3, ["g", "g", "g"])
     assert levels(thumbnails(arrays, per_class=2)["ill"]) == [10, 11]

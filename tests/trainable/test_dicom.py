@@ -157,6 +157,14 @@ def test_a_cut_off_file_has_its_reason(write):
             open_image(whole[:length], LIMIT)
 
 
+def test_a_tag_of_an_unknown_kind_has_its_reason(write):
+    data = write(np.zeros((2, 2), dtype=np.uint8))
+    tag = b"\x28\x00\x04\x00"  # PhotometricInterpretation
+    assert data.count(tag + b"CS") == 1
+    with pytest.raises(InputError, match=r"the DICOM pixels cannot be decoded: .*CR"):
+        open_image(data.replace(tag + b"CS", tag + b"CR"), LIMIT)
+
+
 def test_deflated_files_are_refused_before_they_are_unpacked(write):
     data = write(np.zeros((2, 2), dtype=np.uint8)).replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99")
     with pytest.raises(InputError, match="deflated DICOM is not read"):

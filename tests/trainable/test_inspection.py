@@ -92,6 +92,26 @@ def test_a_link_to_a_file_inside_is_followed(root):
     assert inspect(root).exact_duplicates == (("ill/0.png", "ill/link.png"),)
 
 
+@pytest.mark.parametrize("linked", ["ill/site", "third"])
+@pytest.mark.parametrize(
+    ("there", "reason"), [(True, "leaves the data folder"), (False, "leads nowhere or in a circle")]
+)
+def test_a_folder_that_is_not_read_is_a_problem_however_few_entries_it_is(root, tmp_path, linked, there, reason):
+    if there:
+        save(tmp_path / "elsewhere", "a.png", 60)
+    (root / linked).symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    [told] = problems(root, max_unreadable_share=1)
+    assert f"every folder must be one that is read, but 1 are not: `{linked} (a link that {reason})`; make" in told
+
+
+def test_a_class_that_is_a_link_is_told_where_it_is_missed(tmp_path):
+    save(tmp_path / "data", "well/a.png", 0)
+    (tmp_path / "data/ill").symlink_to(tmp_path, target_is_directory=True)
+    told = " / ".join(problems(tmp_path / "data"))
+    assert "holds only `well`" in told
+    assert "`ill (a link that leaves the data folder)`" in told
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_what_may_not_be_read_is_listed(root):
     (root / "ill/0.png").chmod(0)

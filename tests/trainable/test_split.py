@@ -183,6 +183,15 @@ def test_a_given_split_that_tears_a_group_is_a_problem_that_names_it(tmp_path):
         make_split(inspection_of(FILES), given(tmp_path, PART_OF | {"well/p0_1.png": "train"}), 0)
 
 
+def test_a_given_split_that_parts_look_alikes_is_refused_with_how_to_take_it_as_it_is(tmp_path):
+    settings = given(tmp_path, PART_OF).model_copy(update={"groups": "near_duplicates"})
+    inspection = replace(inspection_of(FILES), near_duplicates=(("well/p0_0.png", "ill/p0_0.png"),))
+    given(tmp_path, PART_OF | {"well/p0_0.png": "train"})
+    with pytest.raises(InputError, match=r"is in several: .*looks alike here: with `data.groups: none` only equal"):
+        make_split(inspection, settings, 0)
+    assert len(make_split(inspection, settings.model_copy(update={"groups": "none"}), 0)) == len(FILES)
+
+
 def test_unknown_parts_and_missing_files_of_a_given_split_are_problems(tmp_path):
     with pytest.raises(InputError, match="must be one of train, validation, test, but got `val`"):
         make_split(inspection_of(FILES), given(tmp_path, PART_OF | {"well/p0_1.png": "val"}), 0)
