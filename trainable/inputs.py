@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 
 from trainable.augmentation import apply_view, draw_view
 from trainable.features import CHUNK, CPU_SPEED, FeatureKey, FeatureStore, worth_keeping
@@ -75,8 +76,8 @@ class Inputs:
         network: What is fed.
         chosen: What views follow from.
         keeping: Where features are kept; None: nowhere.
-        sparing: Whether memory is short: features that are there are used, but none are made, and scoring takes few
-            images at a time.
+        sparing: Whether memory is short: features that are there are used, but none are made, and the frozen prefix and
+            scoring take few images at a time.
     """
 
     def __init__(self, network: Network, chosen: Hyperparameters, keeping: Keeping | None, *, sparing: bool = False):
@@ -104,7 +105,16 @@ class Inputs:
         stored = self._stored(pictures, view, sure_of_reuse)
         if stored is not None:
             return lambda indices: stored[indices]
-        return lambda indices: self._network.prefix(pictures.pixels(self._chosen, view, indices))
+        return lambda indices: self._computed(pictures, view, indices)
+
+    def _computed(self, pictures: Pictures, view: int | None, indices: Indices) -> Any:
+        """What the frozen prefix gives; where memory is short, of a few images at a time."""
+        size = FEW if self._sparing else len(indices)
+        parts = [
+            self._network.prefix(pictures.pixels(self._chosen, view, indices[start : start + size]))
+            for start in range(0, len(indices), size)
+        ]
+        return parts[0] if len(parts) == 1 else tf.concat(parts, 0)
 
     def _stored(self, pictures: Pictures, view: int | None, sure_of_reuse: bool) -> npt.NDArray[Any] | None:
         keeping, network = self._keeping, self._network

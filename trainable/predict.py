@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from trainable.decoding import decode
 from trainable.errors import InputError
 from trainable.inspection import in_utf8
+from trainable.memory import is_out_of_memory
 from trainable.metrics import decide
 from trainable.retrain import FinalPaths
 from trainable.settings import MAX_PIXELS
@@ -63,9 +64,15 @@ class Classifier:
         return cls(_load_safely(model), description)
 
     def probabilities(self, images: npt.NDArray[np.uint8], batch_size: int = 64) -> npt.NDArray[np.float32]:
-        """[n, classes] for decoded images [n, height, width, 1 or 3]."""
-        parts = [self._batch(images[start : start + batch_size]) for start in range(0, len(images), batch_size)]
-        return np.concatenate(parts) if parts else np.empty((0, len(self.description.classes)), np.float32)
+        """[n, classes] for decoded images [n, height, width, 1 or 3]; fewer at a time where memory runs out."""
+        try:
+            parts = [self._batch(images[start : start + batch_size]) for start in range(0, len(images), batch_size)]
+        except Exception as error:
+            if batch_size == 1 or not is_out_of_memory(error):
+                raise
+        else:
+            return np.concatenate(parts) if parts else np.empty((0, len(self.description.classes)), np.float32)
+        return self.probabilities(images, max(1, batch_size // 4))  # here the error no longer holds what it had taken
 
     def _batch(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         colours = images.astype(np.float32)
@@ -102,7 +109,7 @@ def described_model(path: Path) -> tuple[Path, Description]:
 
 
 def find_images(places: Sequence[Path]) -> list[Path]:
-    """Files named, and image files below folders named, in order.
+    """Files named, and image files below folders named, in order; hidden ones only where they are named.
 
     Raises:
         InputError: when a place does not exist or nothing was found.
@@ -186,7 +193,15 @@ def _row(path: Path, image: Any, classes: Sequence[str], result: tuple[Any, str]
 
 
 def _below(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in ENDINGS and not _is_hidden(path.relative_to(folder)) and path.is_file()
+    )
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def read_description(folder: Path) -> dict[str, Any]:

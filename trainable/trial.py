@@ -212,15 +212,18 @@ def _short(values: Mapping[str, float]) -> str:
 
 
 def _log_to(path: Path | None) -> None:
-    """Direct the trial's log into its own file; None: nowhere."""
+    """Direct the trial's log into its own file; None, or where no file can be made: nowhere."""
     for handler in list(log.handlers):
         log.removeHandler(handler)
         handler.close()
     if path is None:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError:  # a full disk, which may have room again before the trial has ended
+        return
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)

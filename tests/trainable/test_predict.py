@@ -104,6 +104,30 @@ def test_probabilities_do_not_depend_on_batches_and_may_be_none(classifier):
     assert classifier.probabilities(images[:0]).shape == (0, 2)
 
 
+class ResourceExhaustedError(Exception):
+    """TensorFlow's, by its name."""
+
+
+@pytest.mark.parametrize("fit", [20, 1])
+def test_where_memory_runs_out_fewer_images_are_scored_at_a_time(fit):
+    def cramped(images, training):
+        if len(images) > fit:
+            raise ResourceExhaustedError
+        return brightness(images, training)
+
+    images = np.random.default_rng(0).integers(0, 256, (70, 32, 32, 1)).astype(np.uint8)
+    scored = Classifier(cramped, DESCRIPTION).probabilities(images)
+    assert np.array_equal(scored, Classifier(brightness, DESCRIPTION).probabilities(images))
+
+
+def test_one_image_that_does_not_fit_is_an_error():
+    def full(images, training):
+        raise ResourceExhaustedError
+
+    with pytest.raises(ResourceExhaustedError):
+        Classifier(full, DESCRIPTION).probabilities(np.zeros((3, 32, 32, 1), np.uint8))
+
+
 def test_with_several_classes_the_most_probable_is_chosen():
     description = DESCRIPTION.model_copy(update={"classes": ["a", "b", "c"], "positive_class": None})
     classifier = Classifier(None, description)
@@ -115,6 +139,8 @@ def test_files_are_taken_as_named_and_folders_by_their_images_in_order(tmp_path)
         save(tmp_path / "folder" / name.replace(".PNG", ".png"), 0).rename(tmp_path / "folder" / name)
     (tmp_path / "folder" / "notes.txt").write_text("no image")
     (tmp_path / "folder" / "folder.png").mkdir()
+    for hidden in ("._a.jpeg", ".thumbnails/a.jpeg"):
+        save(tmp_path / "folder" / hidden, 0)
     named = tmp_path / "named without ending"
     named.write_text("whatever it is")
     folder = tmp_path / "folder"

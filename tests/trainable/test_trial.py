@@ -392,6 +392,31 @@ def test_where_memory_is_short_scoring_takes_few_images_at_a_time(study, worker,
     assert messages[-1]["metrics"] == pytest.approx(whole[-1]["metrics"], rel=1e-3)
 
 
+def test_where_memory_is_short_the_frozen_part_takes_few_images_at_a_time(study, worker, monkeypatch, tmp_path):
+    from trainable.network import Network
+
+    whole = worker.run(request(), tmp_path / "whole")
+    prefix, asked = Network.prefix, []
+
+    def limited(network, pixels):
+        asked.append(len(pixels))
+        if len(pixels) > 4:
+            raise MemoryError
+        return prefix(network, pixels)
+
+    monkeypatch.setattr("trainable.inputs.FEW", 4)
+    monkeypatch.setattr(Network, "prefix", limited)
+    messages = Worker(study).run(request(), tmp_path / "few")
+    assert [message["kind"] for message in messages] == ["started", "epoch", "epoch"]
+    assert asked[0] == 8 > 4 == max(asked[1:])
+    assert messages[-1]["metrics"] == pytest.approx(whole[-1]["metrics"], rel=1e-3)
+
+
+def test_a_trial_that_can_keep_no_log_runs_without(study, worker, tmp_path):
+    (tmp_path / "0").write_text("in the way of the folder, as a full disk would be")
+    assert worker.run(request(epochs=1), tmp_path)[-1]["kind"] == "epoch"
+
+
 @pytest.mark.parametrize(
     ("trials", "memory_ran_out", "own", "reason"),
     [
