@@ -5,6 +5,7 @@ a node share what was brought once. Everything that counts goes back to the desk
 belongs to, so a host may vanish at any time.
 """
 
+import errno
 import hashlib
 import logging
 import shutil
@@ -36,7 +37,8 @@ def on_any_host(trial_class: type) -> type:
 
         def setup(self, config: dict[str, Any]) -> None:
             home: Home = config["study"]["home"]
-            self._outpost = None if home.is_seen() else Outpost(home, Line(home.desk), node_folder())
+            with _room():
+                self._outpost = None if home.is_seen() else Outpost(home, Line(home.desk), node_folder())
             super().setup(self._placed(config))
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -46,7 +48,8 @@ def on_any_host(trial_class: type) -> type:
             if self._outpost is None or not self._began:  # the first step only says that the trial has begun
                 self._began = True
                 return dict(super().step())
-            self._outpost.bring()
+            with _room():
+                self._outpost.bring()
             result = dict(super().step())
             self._outpost.hand_over()
             return result
@@ -234,6 +237,17 @@ class Outpost:
             stream.seek(self._logged)
             return stream.read()
         return b""
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    """A full disk is no trial's fault: another node may have room."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise OutOfReach(f"this node must have room for what a trial needs, but {error}") from error
 
 
 @contextmanager

@@ -8,9 +8,12 @@ import math
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
+from typing import IO
 
 from search import journal
 from search.answers import asking
@@ -24,6 +27,7 @@ from search.recovery import journal_of
 
 PIECE = 1000  # entries; some 300 kB
 PATIENCE_SECONDS = 60.0  # at the end of a session, for a place to which nothing gets through
+ATTEMPTS = 3  # so often one and the same may get through and count as getting on
 HASTE_SECONDS = 1.0  # in all, when the session is told to stop
 _PAUSES = (1.0, 2.0, 5.0, 15.0, 60.0)  # seconds between attempts, the last one for ever
 _FILES = ("study.yaml", "split.csv", "unreadable.csv", "best.yaml")
@@ -44,14 +48,21 @@ def copy_of(paths: StudyPaths, address: str | None) -> Place | None:
     return place
 
 
-def read_copy(place: Place) -> list[Entry]:
+def read_copy(place: Place, read: Callable[[str], None] = lambda name: None) -> list[Entry]:
     """The entries that the place has of a study; none when it has no copy.
+
+    Args:
+        place: Of the copy.
+        read: Is told of each piece that came.
 
     Raises:
         OSError: when it can't be reached.
     """
-    pieces = place / "events"
-    return united({name: journal.parse((pieces / name).read() or b"").entries for name in pieces.files()})
+    pieces, found = place / "events", {}
+    for name in pieces.files():
+        found[name] = journal.parse((pieces / name).read() or b"").entries
+        read(name)
+    return united(found)
 
 
 def restore_files(place: Place, paths: StudyPaths) -> None:
@@ -94,14 +105,15 @@ class StorageCopy:
     def __init__(self, ledger: Ledger, paths: StudyPaths, place: Place, say: Callable[[str], None]):
         self.problem: str | None = None
         self._ledger, self._paths, self._place, self._say = ledger, paths, place, say
-        self._pieces = _Pieces(journal_of(ledger.path), place)
+        self._pieces = _Pieces(journal_of(ledger.path), place, self._got_on)
         self._files: dict[str, tuple[int, int]] = {}
         self._running: dict[TrialKey, str] = {}  # the checkpoint of each that is in the place
         self._over: set[TrialKey] = set()
         self._looked = False  # for checkpoints of trials that ended in an earlier session
         self._wanted, self._done = 1, 0  # changes so far; those of them that are in the place
         self._steps = 0  # that got through, however small
-        self._ending = self._given_up = False
+        self._passed = Counter[tuple[object, ...]]()  # how often each of them did, in the end
+        self._ending = self._given_up = self._doubted = False
         self._changed = threading.Condition()
         self._thread = asking(self._run)
 
@@ -128,7 +140,7 @@ class StorageCopy:
         """
         end = time.monotonic() + at_most
         with self._changed:
-            self._ending = True
+            self._ending, self._doubted = True, at_most == math.inf
             self._wanted += 1  # files may have changed without an event
             self._changed.notify_all()
             steps = -1
@@ -172,6 +184,12 @@ class StorageCopy:
 
     def _copy(self) -> None:
         """What matters most first: entries, then small files, then checkpoints, then what only a finished study has."""
+        if self._doubted:  # once, in the end: somebody may have emptied the place, or taken its disk away
+            self._doubted = False
+            self._pieces.forget()
+            self._files.clear()
+            self._passed.clear()
+            self._running = dict.fromkeys(self._running, "")
         self._copy_entries()
         for name in _FILES:
             self._copy_file(name)
@@ -198,19 +216,35 @@ class StorageCopy:
     def _copy_entries(self) -> None:
         """Also between the parts of a large file, so that no event waits for one."""
         self._pieces.copy(self._ledger.sequence)
+
+    def _got_on(self, *what: object) -> None:
+        """Something got through. What does so again and again, because what comes after it never does, counts no more:
+        else the end of a session would wait for ever.
+        """
         with self._changed:
-            self._steps += 1
-            self._changed.notify_all()
+            if self._ending:
+                self._passed[what] += 1
+                self._steps += self._passed[what] <= ATTEMPTS
+                self._changed.notify_all()
 
     def _copy_file(self, name: str) -> None:
         try:
             with (self._paths.root / name).open("rb") as stream:
                 status = os.fstat(stream.fileno())
                 if self._files.get(name) != (status.st_mtime_ns, status.st_size):
-                    (self._place / name).send(stream, status.st_size, self._copy_entries)
+                    self._send(name, stream)
                     self._files[name] = (status.st_mtime_ns, status.st_size)
         except FileNotFoundError:
             return
+
+    def _send(self, name: str, stream: IO[bytes]) -> None:
+        status, parts = os.fstat(stream.fileno()), count()
+
+        def sent_one() -> None:
+            self._got_on(name, status.st_mtime_ns, next(parts))
+            self._copy_entries()
+
+        (self._place / name).send(stream, status.st_size, sent_one)
 
     def _copy_checkpoint(self, key: TrialKey) -> None:
         """The trial's newest checkpoint, its manifest last; the one before it stays until then.
@@ -228,8 +262,7 @@ class StorageCopy:
             except FileNotFoundError:  # a newer one took its place, or the trial has ended: its event is coming
                 return
             for path, stream in zip(files, streams, strict=True):
-                size = os.fstat(stream.fileno()).st_size
-                (self._place / f"{folder}/{newest}/{path.name}").send(stream, size, self._copy_entries)
+                self._send(f"{folder}/{newest}/{path.name}", stream)
         there = {before} if before else {name.partition("/")[0] for name in (self._place / folder).files()}
         for older in there - {newest}:
             (self._place / f"{folder}/{older}").remove()
@@ -242,8 +275,12 @@ class StorageCopy:
 class _Pieces:
     """The entries of a growing journal, carried to the place."""
 
-    def __init__(self, path: Path, place: Place):
-        self._journal, self._place = path, place
+    def __init__(self, path: Path, place: Place, got_on: Callable[..., None]):
+        self._journal, self._place, self._got_on = path, place, got_on
+        self.forget()
+
+    def forget(self) -> None:
+        """Look again what is in the place."""
         self._offset = 0  # of the journal, up to which lines were read
         self._first, self._lines = 0, list[bytes]()  # the piece at hand: entries before it, its own
         self._copied: int | None = None  # entries in the place; not known yet
@@ -254,13 +291,14 @@ class _Pieces:
             self._copied = self._already_there()
         while True:
             self._read(min(upto - self._first, PIECE))
-            count = self._first + len(self._lines)
-            if count > self._copied:
+            entries = self._first + len(self._lines)
+            if entries > self._copied:
                 (self._place / f"events/{self._first // PIECE:06d}.jsonl").write(b"".join(self._lines))
-                self._copied = count
+                self._copied = entries
+                self._got_on("entries", entries)
             if len(self._lines) < PIECE:
                 return
-            self._first, self._lines = count, []
+            self._first, self._lines = entries, []
 
     def _read(self, count: int) -> None:
         """Lines of the journal until the piece has `count`."""
@@ -271,8 +309,9 @@ class _Pieces:
             self._offset = stream.tell()
 
     def _already_there(self) -> int:
-        there = read_copy(self._place)
-        here = journal.read_journal(self._journal).entries
-        if list(there) != list(here[: len(there)]):
+        """How many entries, from the first on without a gap."""
+        there = read_copy(self._place, lambda name: self._got_on("read", name))
+        here = {entry.sequence: entry for entry in journal.read_journal(self._journal).entries}
+        if any(here.get(entry.sequence) != entry for entry in there):
             raise LedgerError("there is a copy of another study, or of a later state of this one; move it away")
-        return len(there)
+        return next((before for before, entry in enumerate(there) if entry.sequence != before + 1), len(there))

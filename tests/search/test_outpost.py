@@ -3,6 +3,7 @@
 import fcntl
 import shutil
 from hashlib import sha256
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -309,6 +310,16 @@ class Plain:
 
     def step(self):
         return {"trials": self.config["study"]["trials"]}
+
+
+def test_a_node_whose_disk_is_full_is_no_trials_fault(home):
+    def full():
+        raise OSError(28, "No space left on device")
+
+    worker = on_any_host(Plain)()
+    worker._outpost, worker._began = SimpleNamespace(bring=full), True
+    with pytest.raises(OutOfReach, match=r"must have room for what a trial needs, but .*No space left on device"):
+        worker.step()
 
 
 def test_a_worker_that_sees_the_run_folder_uses_it(home):

@@ -178,6 +178,55 @@ def test_a_session_whose_copy_cannot_be_completed_does_not_end_well(paths, place
     assert len(read_copy(place)) == 1
 
 
+def test_a_file_that_never_gets_through_ends_the_session_though_all_events_are_there(paths, place, said, monkeypatch):
+    monkeypatch.setattr(storage_copy, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(storage_copy, "_PAUSES", (0.01,))
+    send = Place.send
+
+    def full(there, source, size, between=lambda: None):
+        if "model.keras" not in there.folder:
+            return send(there, source, size, between)
+        between()  # its first part gets through each time
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Place, "send", full)
+    paths.final.mkdir()
+    (paths.final / "model.keras").write_bytes(b"a model")
+    with Ledger(paths.ledger) as ledger:
+        match = r"must be complete, but .*No space left on device"
+        with pytest.raises(StudyStopped, match=match), copied(ledger, paths, place, said.append):
+            ledger.append(*asked(0))
+    assert read_copy(place) == read(paths.ledger)
+
+
+def test_a_copy_that_was_emptied_while_the_study_ran_is_whole_again_in_the_end(
+    paths, place, said, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(storage_copy, "PIECE", 10)
+    paths.study_file.write_text("seed: 1\n")
+    with Ledger(paths.ledger) as ledger:
+        with copied(ledger, paths, place, said.append):
+            ledger.append(*asked(*range(25)))
+            wait_for(lambda: len(read_copy(place)) == 25 and "study.yaml" in place.files())
+            shutil.rmtree(tmp_path / "elsewhere" / "it")
+            ledger.append(*asked(25))
+            wait_for(lambda: len(read_copy(place)) == 6)  # the last piece alone
+        assert read_copy(place) == read(paths.ledger)
+        assert (place / "study.yaml").read() == b"seed: 1\n"
+
+
+def test_a_copy_with_a_gap_is_filled_and_not_taken_for_that_of_another_study(paths, place, said, tmp_path, monkeypatch):
+    monkeypatch.setattr(storage_copy, "PIECE", 10)
+    with Ledger(paths.ledger) as ledger:
+        with copied(ledger, paths, place, said.append):
+            ledger.append(*asked(*range(25)))
+        (tmp_path / "elsewhere" / "it" / "events" / "000000.jsonl").unlink()
+        with copied(ledger, paths, place, said.append):
+            pass
+        assert read_copy(place) == read(paths.ledger)
+    assert said == []
+
+
 def test_a_session_that_is_told_to_stop_does_not_wait_long_for_its_copy(paths, place, handler, said, monkeypatch):
     monkeypatch.setattr(storage_copy, "PATIENCE_SECONDS", 1e6)
     monkeypatch.setattr(storage_copy, "HASTE_SECONDS", 0.1)
