@@ -47,12 +47,14 @@ def export_trial(run: str | Path, number: int | None = None, path: Path | None =
 
 
 def named_winner(history: History, config: StudyConfig) -> dict[str, Any]:
-    """Facts of the winner, `number` and `best_epoch` among them: as noted in the ledger, else as `choose_winner` says.
+    """Facts of the winner, `number` and `best_epoch` among them: as noted in the ledger; as `choose_winner` says when
+    nothing is, or the search went on since.
 
     Raises:
         ConfigurationError: when no trial has a usable value.
     """
-    return history.note("winner") or asdict(choose_winner(history, config))
+    noted = history.note("winner")
+    return noted if noted and not history.is_overtaken("winner") else asdict(choose_winner(history, config))
 
 
 def best_document(

@@ -69,6 +69,8 @@ def show_best(paths: StudyPaths) -> None:
         say(f"  {shown(trial.parameters)}")
     if winner:
         say(f"winner: trial {winner['number']}; {winner['reason']}")
+        if history.is_overtaken("winner"):
+            say(f"  named before the search went on; `thawline retrain {near(paths.root)}` names it anew")
         say(f"  {shown(winner['parameters'])}")
     say(f"run folder {near(paths.root)}")
 
@@ -130,7 +132,8 @@ def show_data_check(check: Any) -> None:
     say(f"duplicates: {len(check.exact_duplicates)} sets of equal files, {len(check.near_duplicates)} of look-alikes")
     if check.split:
         split = (
-            {"part": part, "images": f["images"], "groups": f["groups"]} | f["classes"]
+            {"part": part, "images": f["images"], "groups": f["groups"]}
+            | {f"class {name}": count for name, count in f["classes"].items()}
             for part, f in check.split.items()
         )
         show_rows(["planned part", "images", "groups", *check.images_by_class], split)

@@ -128,6 +128,7 @@ class History:
         self.trials: dict[TrialKey, TrialRecord] = {}
         self.searched = 0
         self.notes: list[Noted] = []
+        self._ended, self._ended_when_noted = 0, dict[str, int]()  # trials of the search; at the newest note of a topic
         self.used_seconds = 0.0
         self.used_before_session = 0.0
         for elapsed, event in events:
@@ -140,11 +141,13 @@ class History:
         now = self.used_seconds = max(self.used_seconds, self.used_before_session + elapsed)
         if isinstance(event, Noted):
             self.notes.append(event)
+            self._ended_when_noted[event.topic] = self._ended
         elif not isinstance(event, SessionOpened):
             self._apply_to_trial(now, event)
 
     def _apply_to_trial(self, now: float, event: Any) -> None:
         key = TrialKey(event.number, event.repeat)
+        before = self.trials.get(key)
         match event:
             case Asked():
                 self.searched += key.repeat == 0 and key not in self.trials
@@ -189,6 +192,8 @@ class History:
                     infeasible=event.infeasible,
                     system_attributes={**trial.system_attributes, **event.system_attributes},
                 )
+        if not key.repeat:
+            self._ended += self.trials[key].ended - (before is not None and before.ended)
 
     def search_trials(self) -> list[TrialRecord]:
         """The search's own trials, by number; reruns left out."""
@@ -201,3 +206,7 @@ class History:
     def note(self, topic: str) -> dict[str, Any] | None:
         """The newest facts noted under a topic."""
         return next((note.facts for note in reversed(self.notes) if note.topic == topic), None)
+
+    def is_overtaken(self, topic: str) -> bool:
+        """Whether trials of the search have ended since something was last noted under a topic."""
+        return self._ended_when_noted.get(topic, 0) < self._ended

@@ -392,6 +392,18 @@ def test_evaluating_before_a_winner_is_named_says_what_to_do(run_folder, thawlin
     )
 
 
+def test_evaluating_without_the_ledger_begins_no_other_that_forgot_how_often_the_test_set_was_opened(
+    run_folder, thawline
+):
+    thawline("export", "lungs")
+    for path in (run_folder.ledger, run_folder.journal):
+        path.unlink()
+    code, _, complained = thawline("evaluate", "lungs")
+    assert code != 0
+    assert "its ledger must be here too, but it is gone; put back a copy" in complained
+    assert not run_folder.ledger.exists()
+
+
 def test_evaluating_before_a_model_is_trained_opens_no_test_set(run_folder, thawline):
     thawline("export", "lungs")
     code, _, complained = thawline("evaluate", "lungs")
@@ -415,6 +427,8 @@ def test_evaluating_a_model_of_another_configuration_shows_the_difference(run_fo
         "hyperparameters": {**config.training.model_dump(mode="json"), "freeze_depth": 5},
     }
     (final / "model.json").write_text(json.dumps(described), encoding="utf-8")
+    told = thawline("export", "lungs")[1].splitlines()
+    assert told[1:] == ["runs/lungs/final has another model; `thawline retrain runs/lungs` trains this one"]
     code, _, complained = thawline("evaluate", "lungs")
     lines = complained.splitlines()
     assert code == 2

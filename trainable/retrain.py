@@ -192,6 +192,7 @@ def _describe(recipe: Recipe, images: ImageSet, threshold: float) -> dict[str, A
         "architecture": recipe.model.architecture,
         "epochs": recipe.epochs,
         "seed": recipe.seed,
+        "learning_rates": list(recipe.learning_rates),
         "hyperparameters": recipe.hyperparameters.model_dump(mode="json"),
         "trained_on": {"images": len(images), "groups": len(set(images.groups))},
     }

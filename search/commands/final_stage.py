@@ -30,7 +30,7 @@ def finish(session: "Session") -> None:
 
     paths = session.paths
     name_winner(session)
-    if _otherwise(exported(paths), paths.final) != []:
+    if trained_otherwise(exported(paths), paths.final) != []:
         retrain_exported(paths.best, paths.root, session.view, on_cluster=True)
     if not (is_evaluated(paths, session.history) and card_of(paths.final).exists()):
         open_test_set(paths, session.ledger, session.view)
@@ -90,12 +90,14 @@ def _describe(final: Path) -> dict[str, Any]:
         return {}
 
 
-def _otherwise(config: StudyConfig, final: Path) -> list[str] | None:
+def trained_otherwise(config: StudyConfig, final: Path) -> list[str] | None:
     """How the model in `final` was trained otherwise than the configuration says; None when there is no model."""
     plan, described = plan_of(config), _describe(final)
     if not described or not (final / "model.keras").exists():
         return None
-    return differences({key: described.get(key) for key in plan}, plan)
+    known = {key: described.get(key, value) for key, value in plan.items()}  # models of earlier versions tell less
+    known["hyperparameters"] = {**plan["hyperparameters"], **known["hyperparameters"]}
+    return differences(known, plan)
 
 
 def is_evaluated(paths: StudyPaths, history: "History") -> bool:
@@ -175,7 +177,7 @@ def _check_test_can_open(config: Any, paths: StudyPaths) -> None:
     from trainable.evaluate import check_evaluable
 
     run, final = near(paths.root), near(paths.final)
-    otherwise = _otherwise(config, paths.final)
+    otherwise = trained_otherwise(config, paths.final)
     if otherwise is None:
         raise ConfigurationError(
             f"{final}: must hold a trained model, but has none; `thawline retrain {run}` trains it"

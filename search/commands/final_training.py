@@ -49,7 +49,7 @@ def retrain_exported(best: Path, folder: Path, view: "View", *, on_cluster: bool
         "model": {**config.model.model_dump(), "weights_sha256": prepared.record["weights_sha256"]},
         "hyperparameters": plan["hyperparameters"],
         "epochs": plan["epochs"],
-        "learning_rates": recorded(config, "trial").get("learning_rates", []),
+        "learning_rates": plan["learning_rates"],
         "seed": plan["seed"],
         "view_seed": config.seed,
         "positive": prepared.context["positive"],
@@ -106,6 +106,7 @@ def plan_of(config: Any) -> dict[str, Any]:
         "colour": config.data.colour,
         "epochs": recorded(config, "trial").get("best_epoch") or config.budget.epochs,
         "seed": derive_seed(config.seed, "final"),
+        "learning_rates": recorded(config, "trial").get("learning_rates", []),
         "hyperparameters": config.training.model_dump(mode="json"),
     }
 

@@ -27,6 +27,7 @@ from search.commands.final_stage import (
     model_folder,
     name_winner,
     open_test_set,
+    trained_otherwise,
 )
 from search.commands.final_training import retrain_exported, retrain_file, use_this_machine
 from search.config import StudyConfig
@@ -66,11 +67,13 @@ def evaluate(run: Run, quiet: Quiet = False) -> None:
     """Open the locked test set, score final/model.keras on it, draw the figures, write the model card."""
     from search.ledger import Ledger
     from search.lock import exclusive
+    from search.opening import earlier_study
     from search.storage_copy import copied, copy_of
 
     paths = find_run(run)
     check_private(paths)
     exported(paths)  # without it nothing is opened, the ledger included
+    earlier_study(paths, {})  # a ledger that is lost is not begun anew: it counts how often the test set was opened
     place = copy_of(paths, StudyConfig.load(paths.study_file).storage_copy)
     with exclusive(paths.lock), Ledger(paths.ledger) as ledger, make_view(quiet) as view:
         ledger.listeners.append(view.happened)
@@ -111,7 +114,10 @@ def export(
     if format == "yaml":
         from analysis.export import export_trial
 
-        say(f"wrote {near(export_trial(str(find_run(run).root), trial, output))}")
+        paths = find_run(run)
+        say(f"wrote {near(export_trial(str(paths.root), trial, output))}")
+        if (trial, output) == (None, None) and trained_otherwise(exported(paths), paths.final):
+            say(f"{near(paths.final)} has another model; `thawline retrain {near(paths.root)}` trains this one")
     elif trial is not None:
         raise ConfigurationError(f"--trial: goes with --format yaml, but got {format}: only the winner has a model")
     else:

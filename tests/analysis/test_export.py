@@ -119,6 +119,12 @@ def test_the_winner_that_the_ledger_names_is_exported(make_run):
     assert record["winner"] == {"mean": 0.8, "reason": "it said"}
 
 
+def test_a_winner_that_was_named_before_the_search_went_on_is_not_taken_for_its_best(make_run):
+    note = Noted("winner", {"number": 1, "best_epoch": 5, "mean": math.nan, "standard_error": math.nan, "reason": "x"})
+    more = [Asked(3, STEADY, 13), report(3, 1, 0.99, "complete")]
+    assert StudyConfig.load(export_trial(make_run(*SEARCHED, note, *more))).record["trial"]["number"] == 3
+
+
 def test_a_numbered_trial_gets_a_file_of_its_own(make_run):
     run = make_run(*SEARCHED)
     path = export_trial(run, 1)

@@ -62,6 +62,14 @@ def test_a_winner_is_shown_with_its_reason(paths, printed):
     assert printed()[2:4] == ["winner: trial 0; best mean v", "  rate 0.1"]
 
 
+def test_a_winner_that_was_named_before_an_extension_is_said_to_be(paths, printed):
+    with Ledger(paths.ledger) as ledger:
+        ledger.append(Noted("winner", {"number": 0, "reason": "best mean v", "parameters": {"rate": 0.1}}))
+        ledger.append(Asked(2, {"rate": 0.2, "kind": "a"}, 0), EpochReported(2, 1, {"v": 0.9}, "complete"))
+    console.show_best(paths)
+    assert f"  named before the search went on; `thawline retrain {paths.root}` names it anew" in printed()
+
+
 def test_test_scores_are_shown_with_intervals_and_the_files_that_hold_them(paths, printed):
     figures = paths.final / "figures"
     figures.mkdir(parents=True)
@@ -120,6 +128,16 @@ def test_what_was_found_about_images_is_shown_class_by_class(printed):
     ]
     assert ["train", "4", "4", "2", "2"] in lines
     assert lines[-1] == ["a", "search", "may", "start"]
+
+
+def test_classes_may_be_called_like_columns(printed):
+    by_class = {"images": 3, "groups": 2}
+    none = {name: {} for name in by_class}
+    split = {"train": {"images": 4, "groups": 4, "classes": {"images": 3, "groups": 1}}}
+    console.show_data_check(
+        data_check(images_by_class=by_class, modes_by_class=none, formats_by_class=none, split=split)
+    )
+    assert ["train", "4", "4", "3", "1"] in [line.split() for line in printed()]
 
 
 def test_images_that_cannot_be_used_are_listed_and_no_search_may_start(printed):

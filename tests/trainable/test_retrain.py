@@ -69,6 +69,7 @@ def test_the_description_says_what_must_be_known_to_use_the_model(retrained, rec
         "architecture": "resnet50",
         "epochs": 2,
         "seed": 3,
+        "learning_rates": list(recipe.learning_rates),
         "hyperparameters": recipe.hyperparameters.model_dump(mode="json"),
         "trained_on": {
             "images": len(train) + len(validation),
