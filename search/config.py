@@ -20,6 +20,8 @@ from search.problems import explained, space_problems
 from search.safe_yaml import parse_yaml, read_yaml
 from search.space import Point, Space
 
+Direction = Literal["maximize", "minimize"]
+
 
 class Section(BaseModel):
     """A part of a study file: unknown keys refused, values fixed once read."""
@@ -31,8 +33,10 @@ class Objective(Section):
     """What trials are ranked by."""
 
     metric: str = "val_auc"
-    """A metric that every epoch reports."""
-    direction: Literal["maximize", "minimize"] = "maximize"
+    """A metric that every epoch reports, such as `val_auc`, `val_accuracy`, `val_f1`, `val_loss`; `auc` is that of the
+    training images."""
+    direction: Direction = "maximize"
+    """The way in which the metric is better: `minimize` with a loss."""
 
     def better(self, value: float, than: float) -> bool:
         """Whether `value` beats `than`; NaN beats nothing."""
@@ -118,7 +122,8 @@ class Resources(Section):
     cpus_per_trial: Annotated[float, Field(gt=0)] = 1
     """TensorFlow's threads equal this."""
     gpus_per_trial: Annotated[float, Field(ge=0), AfterValidator(_whole_or_a_share)] = 0
-    """A fraction shares one GPU between trials, each with that share of its memory."""
+    """A fraction shares one GPU between trials, each with that share of its memory. A trial computes on one GPU: more
+    than 1 leaves the others idle."""
     concurrency: Annotated[int, Field(ge=1)] | None = None
     """Trials at once; default: as many as fit."""
     address: str | None = None

@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 from pydantic import BaseModel
 
 from search.bridges.copies import copied_to_bridges, logging_problems
-from search.config import StudyConfig, differences
+from search.config import Direction, StudyConfig, differences
 from search.disk import locks_work
 from search.errors import ConfigurationError, StudyStopped
 from search.events import Event, Noted, SessionOpened
@@ -22,7 +22,6 @@ from search.history import History
 from search.interruption import Interrupted, interruptible
 from search.ledger import Ledger
 from search.opening import (
-    begun,
     check_same_data,
     check_same_study,
     check_trials_known,
@@ -69,11 +68,11 @@ class Trainable(Protocol):
 
     Attributes:
         sections: Parts of a study file that are the trainable's (`data`, `model`, `training`).
-        metrics: Names every epoch reports.
+        metrics: Names that every epoch reports, each with the direction in which it is better.
     """
 
     sections: Mapping[str, type[BaseModel]]
-    metrics: tuple[str, ...]
+    metrics: Mapping[str, Direction]
 
     @property
     def trial_class(self) -> type:
@@ -125,8 +124,9 @@ class Session:
             earlier = earlier_study(self.paths, elsewhere)
             self._settle(earlier)
             if earlier:
-                check_same_study(self.paths, earlier, self.config)
-            if not elsewhere and not begun(self.paths):
+                check_same_study(self.paths, earlier.typed(self._trainable.sections), self.config)
+                self._compare_versions(earlier.record or {})
+            else:
                 self.paths.split.unlink(missing_ok=True)  # of a start that was cut off, with other settings perhaps
             stack.enter_context(self.view)
             self._prepared = self._trainable.prepare(
@@ -266,6 +266,12 @@ class Session:
             self.view.say(f"{line} on this machine")
         self.config = settled
 
+    def _compare_versions(self, record: Mapping[str, Any]) -> None:
+        before, now = record.get("versions", {}), _versions()
+        changed = ", ".join(differences(before, {name: now[name] for name in before if name in now}))
+        if changed:
+            self.view.say(f"other versions than when the study was last run, so results may differ: {changed}")
+
     def _show(self, event: Event) -> None:
         try:
             self.view.happened(event)
@@ -273,8 +279,7 @@ class Session:
             log.exception("the view could not show %s", type(event).__name__)
 
     def _write_study_file(self) -> None:
-        versions = {name: metadata.version(name) for name in PACKAGES if _installed(name)}
-        record = {"versions": {"python": platform.python_version(), **versions}, **self._prepared.record}
+        record = {"versions": _versions(), **self._prepared.record}
         document = {**self.config.dump(), "record": record}
         write_whole(self.paths.study_file, to_yaml(document))
 
@@ -305,9 +310,12 @@ def largest_values(config: StudyConfig) -> dict[str, Any]:
 
 def _problems(config: StudyConfig, trainable: Trainable) -> list[str]:
     problems = logging_problems(config.logging)
-    if config.objective.metric not in trainable.metrics:
+    metric, direction = config.objective.metric, config.objective.direction
+    if metric not in trainable.metrics:
+        problems.append(f"objective.metric: must be one of {', '.join(trainable.metrics)}, but got {metric!r}")
+    elif direction != trainable.metrics[metric]:  # or the worst trial would be named the best
         problems.append(
-            f"objective.metric: must be one of {', '.join(trainable.metrics)}, but got {config.objective.metric!r}"
+            f"objective.direction: must be {trainable.metrics[metric]!r} with {metric}, but got {direction!r}"
         )
     if not config.space:
         problems.append("space: must name at least one hyperparameter to search")
@@ -316,6 +324,11 @@ def _problems(config: StudyConfig, trainable: Trainable) -> list[str]:
     except ConfigurationError as error:
         problems += error.problems
     return problems
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: metadata.version(name) for name in PACKAGES if _installed(name)}
+    return {"python": platform.python_version(), **packages}
 
 
 def _installed(name: str) -> bool:

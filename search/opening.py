@@ -15,6 +15,7 @@ from search.history import History
 from search.lock import exclusive
 from search.paths import StudyPaths, check_private
 from search.place import Place
+from search.recovery import read_entries
 from search.storage_copy import read_copy, restore_files
 
 # What may change between two sessions of one study: how long and where it runs, not what it means.
@@ -119,9 +120,16 @@ def earlier_study(paths: StudyPaths, elsewhere: Mapping[str, Sequence[Entry]]) -
     """The study file of an earlier session, with what it recorded; None for a new study.
 
     Raises:
-        LedgerError: when there is one, but no ledger.
+        LedgerError: when there is one, but no ledger; or none, though trials were asked for.
     """
     if not paths.study_file.exists():
+        here = {paths.root: read_entries(paths.ledger) if begun(paths) else ()}
+        if any(entry.kind == "asked" for entries in (*here.values(), *elsewhere.values()) for entry in entries):
+            places = " and ".join(map(str, (paths.root, *elsewhere)))
+            raise LedgerError(
+                f"{paths.study_file}: trials were asked for, so the study file must be here too, but it is gone; put "
+                f"it back, or remove {places} to begin anew"
+            )
         return None
     if not begun(paths) and not elsewhere:
         raise LedgerError(

@@ -98,7 +98,7 @@ class Prepared:
 
 class Trainable:
     sections = {}
-    metrics = ("v",)
+    metrics = {"v": "maximize"}
     trial_class = Trial
 
     def settled(self, config, earlier):

@@ -5,7 +5,7 @@ trial.
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
@@ -24,7 +24,7 @@ class ImageTrainable:
 
     Attributes:
         sections: Parts of a study file that are this trainable's.
-        metrics: Names that every epoch reports and an objective may be.
+        metrics: Names that every epoch reports and an objective may be, each with the direction in which it is better.
     """
 
     sections: Mapping[str, type[BaseModel]] = {
@@ -32,7 +32,9 @@ class ImageTrainable:
         "model": ModelSettings,
         "training": Hyperparameters,
     }
-    metrics: tuple[str, ...] = (*SCORES, *(f"val_{name}" for name in SCORES))
+    metrics: Mapping[str, Literal["maximize", "minimize"]] = {
+        f"{part}{name}": "minimize" if name == "loss" else "maximize" for part in ("", "val_") for name in SCORES
+    }
 
     @property
     def trial_class(self) -> type:
@@ -51,7 +53,7 @@ class ImageTrainable:
         if config.model.precision != "auto":
             return config
         if earlier:
-            precision = earlier.model["precision"]
+            precision = earlier.model.get("precision", "float32")
         else:
             in_bfloat16 = computes_bfloat16(config.resources.gpus_per_trial > 0)
             precision = "mixed_bfloat16" if in_bfloat16 else "float32"
@@ -67,4 +69,14 @@ class ImageTrainable:
 
         chosen = {**config.training.model_dump(), **largest}
         prepared = prepare(config.data, config.model, chosen, folder, config.seed, progress)
-        return replace(prepared, context={**prepared.context, "training": config.training.model_dump(mode="json")})
+        context = {**prepared.context, "training": config.training.model_dump(mode="json")}
+        remarks = (*prepared.remarks, *_idle_gpus(config.resources.gpus_per_trial))
+        return replace(prepared, context=context, remarks=remarks)
+
+
+def _idle_gpus(gpus: float) -> tuple[str, ...]:
+    told = (
+        f"resources.gpus_per_trial: a trial computes on one GPU, so {gpus - 1:g} of the {gpus:g} that each takes lie "
+        f"idle; 1 lets {gpus:g} times as many trials run at once"
+    )
+    return (told,) if gpus > 1 else ()

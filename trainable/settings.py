@@ -101,7 +101,7 @@ class ModelSettings(Section):
     features_dtype: Literal["float32", "float16"] = "float32"
     """How they are kept; float16 halves the bytes and rounds."""
     features_gigabytes: Annotated[float, Field(gt=0)] = 20.0
-    """Most that is kept per run; the least recently used goes."""
+    """Most that is kept per run, and on each host that does not see the run folder; the least recently used goes."""
     xla: bool | None = None
     """Compile steps with XLA; default: off. On CPU it was measured 10 times slower, on GPU it is yours to measure."""
 

@@ -141,7 +141,7 @@ class Pretender:
     """The trainable."""
 
     sections = {"training": Pretence}  # noqa: RUF012 - as the protocol has it
-    metrics = ("v",)
+    metrics = {"v": "maximize"}  # noqa: RUF012 - as the protocol has it
     trial_class = PretendedTrial
 
     def settled(self, config: Any, earlier: Any) -> Any:

@@ -55,7 +55,7 @@ class Pretender:
     """A trainable whose trials need no worker."""
 
     sections = {"training": Training}  # noqa: RUF012 - as the protocol has it
-    metrics = ("v",)
+    metrics = {"v": "maximize"}  # noqa: RUF012 - as the protocol has it
     trial_class = object
 
     def settled(self, config: Any, earlier: Any) -> Any:

@@ -21,7 +21,7 @@ import analysis
 import search
 import trainable
 from search import cli
-from search.config import StudyConfig
+from search.config import Direction, StudyConfig
 from search.driver import Session
 from search.errors import ConfigurationError
 from trainable.checkpoint import Checkpoint, Checkpoints
@@ -44,7 +44,7 @@ class Nothing:
     """A trainable that prepares, but is never asked for a trial."""
 
     sections: Mapping[str, type[BaseModel]] = {"training": Training}
-    metrics = ("v",)
+    metrics: Mapping[str, Direction] = {"v": "maximize"}
     trial_class = object
 
     def settled(self, config: Any, earlier: Any) -> Any:

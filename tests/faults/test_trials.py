@@ -300,7 +300,7 @@ class Mistaken(View):
 def test_f43_a_view_that_breaks_does_not_end_the_search(tmp_path, caplog):
     prepared = SimpleNamespace(record={}, context={}, remarks=())
     doings = {"settled": lambda config, _: config, "prepare": lambda *_: prepared}
-    trainable = SimpleNamespace(sections={}, metrics=("v",), **doings)
+    trainable = SimpleNamespace(sections={}, metrics={"v": "maximize"}, **doings)
     document = config(trials=1).model_dump(mode="json") | {"name": "it", "storage": str(tmp_path)}
     with Session(StudyConfig.parse(document), trainable, Mistaken()) as session:
         session.note("winner", {"number": 1})

@@ -307,7 +307,7 @@ def test_every_shipped_study_is_one_that_images_can_be_tuned_with(name):
     config = StudyConfig.load(shipped_study(name), sections=ImageTrainable.sections)
     again = StudyConfig.of(ImageTrainable.sections).parse(yaml.safe_load(to_yaml(config.dump())))
     assert again.dump() == config.dump()
-    assert config.objective.metric in ImageTrainable.metrics
+    assert ImageTrainable.metrics[config.objective.metric] == config.objective.direction
 
 
 def test_problems_of_an_image_study_come_with_those_of_the_search():

@@ -12,9 +12,10 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
+import yaml
 from pydantic import BaseModel
 
-from search.config import StudyConfig
+from search.config import Direction, StudyConfig
 from search.driver import Session, largest_values, run_study
 from search.errors import ConfigurationError, LedgerError, StudyStopped
 from search.events import Asked, EpochReported, TrialKey
@@ -37,7 +38,7 @@ class Nothing:
     """A trainable that prepares, but is never asked for a trial."""
 
     sections: Mapping[str, type[BaseModel]] = {"training": Training}
-    metrics = ("v", "w")
+    metrics: Mapping[str, Direction] = {"v": "maximize", "w": "maximize", "error": "minimize"}
     trial_class = object
 
     def __init__(self, fingerprint="f1"):
@@ -83,10 +84,17 @@ def test_a_session_writes_down_what_is_resolved_before_the_first_trial(tmp_path)
 def test_what_is_wrong_with_a_study_is_told_before_anything_is_written(tmp_path):
     config = study(tmp_path / "runs", space={}, objective={"metric": "auc"})
     assert refused(config) == [
-        "objective.metric: must be one of v, w, but got 'auc'",
+        "objective.metric: must be one of v, w, error, but got 'auc'",
         "space: must name at least one hyperparameter to search",
     ]
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_search_for_the_worst_trial_is_refused(tmp_path):
+    assert refused(study(tmp_path, objective={"metric": "error"})) == [
+        "objective.direction: must be 'minimize' with error, but got 'maximize'"
+    ]
+    opened(study(tmp_path, objective={"metric": "error", "direction": "minimize"}))
 
 
 def test_another_configuration_on_a_run_is_refused_with_every_difference(tmp_path):
@@ -101,6 +109,49 @@ def test_another_configuration_on_a_run_is_refused_with_every_difference(tmp_pat
         "budget.epochs: 9 -> 3",
     ]
     assert paths.study_file.read_bytes() == before
+
+
+def rewritten(paths, change):
+    """Changes a run's study file."""
+    document = yaml.safe_load(paths.study_file.read_text())
+    change(document)
+    paths.study_file.write_text(yaml.safe_dump(document))
+
+
+def test_a_study_that_is_older_than_a_setting_goes_on_with_its_default(tmp_path):
+    paths = opened(study(tmp_path))
+    rewritten(paths, lambda document: document["training"].pop("width"))
+    opened(study(tmp_path))
+    assert refused(study(tmp_path, training={"width": 9}))[1:] == ["training.width: 8 -> 9"]
+
+
+def test_other_versions_than_the_last_sessions_are_told(tmp_path):
+    paths, said = opened(study(tmp_path)), []
+    rewritten(paths, lambda document: document["record"]["versions"].update(optuna="4.0.0"))
+    view = View()
+    view.say = said.append
+    for expected in (1, 0):  # told once: then it is the last session's
+        said.clear()
+        with Session(study(tmp_path), Nothing(), view):
+            pass
+        assert sum("so results may differ: optuna: '4.0.0' -> '5." in line for line in said) == expected
+
+
+def test_a_start_that_was_cut_off_before_its_study_file_leaves_no_split(tmp_path):
+    paths = opened(study(tmp_path))
+    paths.study_file.unlink()
+    paths.split.write_text("of other groups")
+    opened(study(tmp_path, seed=1))
+    assert not paths.split.exists()
+
+
+def test_trials_whose_study_file_is_gone_are_not_gone_on_with(tmp_path):
+    paths = opened(study(tmp_path))
+    with Ledger(paths.ledger) as ledger:
+        ledger.append(Asked(0, {"x": 0.5}, 1))
+    paths.study_file.unlink()
+    with pytest.raises(LedgerError, match="the study file must be here too, but it is gone; put it back"):
+        opened(study(tmp_path))
 
 
 class Deciding(Nothing):

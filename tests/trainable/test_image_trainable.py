@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from search.config import StudyConfig
+from search.config import Resources, StudyConfig
 from trainable import ImageTrainable
 from trainable.errors import InputError
 from trainable.hyperparameters import Hyperparameters
@@ -17,6 +17,7 @@ def config(drawn, **training):
         data=drawn,
         model=ModelSettings(weights="random"),
         training=Hyperparameters(**{"freeze_depth": 5, "batch_size": 8, **training}),
+        resources=Resources(),
         seed=1,
     )
 
@@ -30,8 +31,9 @@ def test_a_study_file_has_a_section_for_images_network_and_training():
 
 
 def test_an_objective_may_be_any_score_of_either_part():
-    assert len(ImageTrainable.metrics) == len(set(ImageTrainable.metrics)) == 14
-    assert {"val_auc", "val_accuracy", "val_loss", "auc", "loss"} <= set(ImageTrainable.metrics)
+    assert len(ImageTrainable.metrics) == 14
+    assert {"val_auc", "val_accuracy", "auc"} <= ImageTrainable.metrics.keys()
+    assert [name for name, better in ImageTrainable.metrics.items() if better == "minimize"] == ["loss", "val_loss"]
 
 
 def settled(precision, units, monkeypatch, earlier=None):
@@ -80,6 +82,14 @@ def test_trials_are_told_the_fixed_settings_in_plain_values(drawn, tmp_path):
     told = prepared.context["training"]
     assert Hyperparameters.model_validate(told) == config(drawn, dropout=0.25).training
     assert all(isinstance(value, (str, int, float, list)) for value in told.values())
+
+
+@pytest.mark.parametrize(("gpus", "idle"), [(0, None), (0.5, None), (1, None), (2, "1 of the 2"), (4, "3 of the 4")])
+def test_gpus_that_a_trial_leaves_idle_are_spoken_of_before_the_search(drawn, tmp_path, gpus, idle):
+    asked = config(drawn)
+    asked.resources = Resources(gpus_per_trial=gpus)
+    remarks = ImageTrainable().prepare(asked, {}, tmp_path, silent).remarks
+    assert remarks == () if idle is None else idle in " ".join(remarks)
 
 
 @pytest.mark.parametrize(
