@@ -26,8 +26,9 @@ if (($# == 0)); then
   exit 2
 fi
 
-# By job: several jobs may share a node. Ray draws its other ports from those that are free.
-port=$((20000 + SLURM_JOB_ID % 10000))
+# Two by job, because several jobs may share a node, and below 32768, from where on Linux gives ports to connections. Ray
+# draws its other ports from those that are free.
+port=$((20000 + SLURM_JOB_ID % 5000 * 2))
 head_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed --quiet 1p) # `head` would break the pipe
 head_address=${HEAD_ADDRESS:-$(hostname -I | cut --delimiter=' ' --fields=1)} # set it where nodes have several networks
 private=$(mktemp --directory "$HOME/.thawline-job-$SLURM_JOB_ID-XXXXXX")
@@ -64,7 +65,7 @@ finish() {
 trap finish EXIT
 
 start_ray --head --port="$port" --node-ip-address="$head_address" --include-dashboard=false \
-  --ray-client-server-port=$((port + 10000)) &
+  --ray-client-server-port=$((port + 1)) &
 running+=($!)
 if ((SLURM_NNODES > 1)); then
   # --cpus-per-task: srun does not take it over from sbatch.

@@ -83,10 +83,10 @@ def test_f51_a_study_that_is_here_goes_on_though_its_copy_is_out_of_reach(lost, 
     view, reachable = Saying(), threading.Event()
     real = storage_copy.read_copy
 
-    def read(place):
+    def read(*asked):
         if not reachable.is_set():
             raise OSError(5, "the network is down")
-        return real(place)
+        return real(*asked)
 
     monkeypatch.setattr("search.opening.read_copy", read)
     monkeypatch.setattr(storage_copy, "read_copy", read)
