@@ -123,8 +123,8 @@ def earlier_study(paths: StudyPaths, elsewhere: Mapping[str, Sequence[Entry]]) -
         LedgerError: when there is one, but no ledger; or none, though trials were asked for.
     """
     if not paths.study_file.exists():
-        here = {paths.root: read_entries(paths.ledger) if begun(paths) else ()}
-        if any(entry.kind == "asked" for entries in (*here.values(), *elsewhere.values()) for entry in entries):
+        records = [*elsewhere.values(), read_entries(paths.ledger) if begun(paths) else ()]
+        if any(entry.kind == "asked" for record in records for entry in record):
             places = " and ".join(map(str, (paths.root, *elsewhere)))
             raise LedgerError(
                 f"{paths.study_file}: trials were asked for, so the study file must be here too, but it is gone; put "
