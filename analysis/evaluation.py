@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn import metrics as sklearn_metrics
 
-from analysis.trials import unguarded
+from analysis.trials import read_text_table
 
 Floats = NDArray[np.float64]
 
@@ -113,10 +113,9 @@ def read_predictions(path: Path) -> pd.DataFrame:
     Raises:
         ValueError: A column is missing, or a class has no column of probabilities.
     """
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = read_text_table(path)
     if missing := [name for name in TEXT_COLUMNS if name not in table]:
         raise ValueError(f"{path}: must have the columns {TEXT_COLUMNS}, but lacks {missing}; evaluate again")
-    table[TEXT_COLUMNS] = table[TEXT_COLUMNS].map(unguarded)
     classes = class_names(table)
     if unknown := sorted({*table["class"], *table["predicted"]} - {*classes}):
         raise ValueError(f"{path}: must have a column `{PROBABILITY}<class>` for every class, but lacks {unknown}")

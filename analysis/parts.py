@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
-from analysis.trials import unguarded
+from analysis.trials import read_text_table
 
 PARTS = ("train", "validation", "test")
 
@@ -34,7 +32,7 @@ def read_parts(path: Path) -> Parts:
         OSError: It cannot be read.
         ValueError: It is not such a file.
     """
-    rows = pd.read_csv(path, dtype=str, keep_default_na=False).map(unguarded)
+    rows = read_text_table(path)
     if missing := [name for name in ("file", "sha256", "class", "group", "part") if name not in rows]:
         raise ValueError(f"{path}: must have the columns of a split, but lacks {missing}")
     classes = sorted(rows["class"].unique())

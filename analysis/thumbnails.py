@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from analysis.trials import unguarded
+from analysis.trials import read_text_table
 
 LARGEST = 96
 """Pixels of a side."""
@@ -22,7 +22,7 @@ def thumbnails(arrays: Path, per_class: int = 6) -> dict[str, list[bytes]]:
     """
     try:
         images = np.load(arrays / "train.npy", mmap_mode="r", allow_pickle=False)
-        rows = pd.read_csv(arrays / "train.csv", dtype=str, keep_default_na=False).map(unguarded)
+        rows = read_text_table(arrays / "train.csv")
         classes = json.loads((arrays / "train.json").read_text(encoding="utf-8"))["classes"]
     except (OSError, ValueError, KeyError):
         return {}

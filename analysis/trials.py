@@ -330,6 +330,11 @@ def _inferred(cells: list[str]) -> str:
     return "float64" if all(_reads(float, cell) for cell in cells) else "str"
 
 
+def read_text_table(path: Path) -> pd.DataFrame:
+    """A CSV file of ours, every cell the text that was written: `007` and `NA` stay, what guards a formula goes."""
+    return pd.read_csv(path, dtype=str, keep_default_na=False).map(unguarded)
+
+
 def unguarded(cell: str) -> str:
     """The text in a cell that was kept from looking like a formula."""
     return cell.removeprefix("'")

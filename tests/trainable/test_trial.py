@@ -371,41 +371,39 @@ def test_memory_that_runs_out_in_set_up_is_made_room_for_like_any_other(study, m
         short_of_memory.begin(request((2, 0)), tmp_path)
 
 
-def test_where_memory_is_short_scoring_takes_few_images_at_a_time(study, worker, parts, monkeypatch, tmp_path):
+@pytest.fixture
+def four_at_a_time(monkeypatch):
+    """Lets memory run out when a method of networks is given more than four images; how many each call was given."""
     from trainable.network import Network
 
+    def limit(method):
+        whole, asked = getattr(Network, method), []
+
+        def limited(network, images):
+            asked.append(len(images))
+            if len(images) > 4:
+                raise MemoryError
+            return whole(network, images)
+
+        monkeypatch.setattr("trainable.inputs.FEW", 4)
+        monkeypatch.setattr(Network, method, limited)
+        return asked
+
+    return limit
+
+
+def test_where_memory_is_short_scoring_takes_few_images_at_a_time(study, worker, parts, four_at_a_time, tmp_path):
     whole = worker.run(request(), tmp_path / "whole")
-    probabilities, asked = Network.probabilities, []
-
-    def limited(network, inputs):
-        asked.append(len(inputs))
-        if len(inputs) > 4:
-            raise MemoryError
-        return probabilities(network, inputs)
-
-    monkeypatch.setattr("trainable.inputs.FEW", 4)
-    monkeypatch.setattr(Network, "probabilities", limited)
-    short_of_memory = Worker(study)
-    messages = short_of_memory.run(request(), tmp_path / "few")
+    asked = four_at_a_time("probabilities")
+    messages = Worker(study).run(request(), tmp_path / "few")
     assert [message["kind"] for message in messages] == ["started", "epoch", "epoch"]
     assert asked[0] == len(parts[1]) > 4 >= max(asked[1:])
     assert messages[-1]["metrics"] == pytest.approx(whole[-1]["metrics"], rel=1e-3)
 
 
-def test_where_memory_is_short_the_frozen_part_takes_few_images_at_a_time(study, worker, monkeypatch, tmp_path):
-    from trainable.network import Network
-
+def test_where_memory_is_short_the_frozen_part_takes_few_images_at_a_time(study, worker, four_at_a_time, tmp_path):
     whole = worker.run(request(), tmp_path / "whole")
-    prefix, asked = Network.prefix, []
-
-    def limited(network, pixels):
-        asked.append(len(pixels))
-        if len(pixels) > 4:
-            raise MemoryError
-        return prefix(network, pixels)
-
-    monkeypatch.setattr("trainable.inputs.FEW", 4)
-    monkeypatch.setattr(Network, "prefix", limited)
+    asked = four_at_a_time("prefix")
     messages = Worker(study).run(request(), tmp_path / "few")
     assert [message["kind"] for message in messages] == ["started", "epoch", "epoch"]
     assert asked[0] == 8 > 4 == max(asked[1:])
