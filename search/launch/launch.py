@@ -113,7 +113,8 @@ class Launch:
         with_code = code_is_sent(self._there, self.order.send_code)
         not_here = {setting: path for setting, path in elsewhere.items() if not is_there(path)}
         problems = problems_of(config, self._there, self.door.nodes(), not_here)
-        if any(is_there(path) and str(path) not in self._there["paths"] for path in elsewhere.values()):
+        in_both = elsewhere.keys() - not_here.keys()
+        if any(str(elsewhere[setting]) not in self._there["paths"] for setting in in_both):
             problems += self._too_much
         problems += code_problems(self._there) if with_code else []
         if problems:
