@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import time
 import zlib
 from collections.abc import Callable
@@ -21,11 +22,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from trainable.whole_file import claim_space, locked, whole_file, write_text
+from trainable.whole_file import claim_space, is_locked, locked, whole_file, write_text
 
 log = logging.getLogger("thawline.trial")
 
-CHUNK = 64  # images at a time when a file is built; fixed, so that the same file comes out whoever builds it
+CHUNK = 64  # images at a time when a file is built, of large ones fewer; so the same file comes out whoever builds it
 # Conservative speeds of a memory map on a warm page cache, bytes per second. Two-core machine, 2026-11: write 1.0e9 to
 # 1.6e9, gather 1.5e9 to 3e9.
 WRITE_SPEED = 8e8
@@ -34,6 +35,8 @@ READ_SPEED = 1.2e9
 # images/s per thread on the same machine. No GPU was measured; this is a tenth of what recent ones promise.
 CPU_SPEED = 8e10
 GPU_SPEED = 1e13
+# Bytes of the disk that building leaves to the ledger and to checkpoints.
+RESERVE = 10**9
 # A view that only other trials may use again is kept where writing costs at most this share of computing it.
 AFFORDABLE = 0.03
 
@@ -63,7 +66,8 @@ class FeatureKey:
 
 
 class FeatureStore:
-    """Files of features in one folder, at most `limit` bytes of them; the least recently used go.
+    """Files of features in one folder, at most `limit` bytes of them, those being built included; the least recently
+    used go.
 
     Attributes:
         found: How often features were there when asked for.
@@ -88,8 +92,8 @@ class FeatureStore:
     def get(self, key: FeatureKey, shape: tuple[int, ...], build: Callable[[np.ndarray], None]) -> np.ndarray | None:
         """The features, [n, ...] as a read-only memory map; built by `build(array)` if they are not there.
 
-        When two workers ask at once, one builds and the other waits. None where they cannot be kept (disk full, larger
-        than the limit): compute them then.
+        When two workers ask at once, one builds and the other waits. None where they cannot be kept (disk nearly full,
+        larger than the limit beside what others are building): compute them then.
         """
         size = int(np.prod(shape)) * np.dtype(key.dtype).itemsize
         if size > self.limit:
@@ -99,13 +103,13 @@ class FeatureStore:
             with locked(self.folder / f"{key.digest}.lock"):
                 found = self._open(key, shape)
                 if found is None:
-                    self._remove_unfinished(key)
+                    self._make_room(key, size)
                     self._build(key, shape, build)
                     self.built += 1
                     found = self._open(key, shape)
                 else:
                     self.found += 1
-            self._trim(keep=key.digest)
+            self._trim(self.limit, keep=key.digest)
         except OSError as error:
             log.warning("features at depth %d are not kept: %s", key.cut, error)
             return None
@@ -148,17 +152,36 @@ class FeatureStore:
             time.perf_counter() - began,
         )
 
-    def _remove_unfinished(self, key: FeatureKey) -> None:
-        """What builders of this file that were killed left; whoever has its lock is the only one."""
-        for path in self.folder.glob(f".{key.digest}.*"):
-            path.unlink(missing_ok=True)
+    def _make_room(self, key: FeatureKey, size: int) -> None:
+        """Before a file is built, so that the disk never holds more than it may.
 
-    def _trim(self, keep: str) -> None:
-        """Delete the least recently used until the limit holds; who has them mapped keeps them."""
-        files = sorted(self.folder.glob("[!.]*.npy"), key=_last_used)  # not those being built
-        self.bytes = sum(_size(path) for path in files)
+        Raises:
+            OSError: when there is too little.
+        """
+        self._remove_unfinished(key)
+        self._trim(self.limit - size)
+        if self.bytes + size > self.limit:
+            raise OSError(
+                f"{size / 1e9:.2f} GB are too many beside the {self.bytes / 1e9:.2f} that others are building"
+            )
+        free = shutil.disk_usage(self.folder).free
+        if free < size + RESERVE:
+            raise OSError(f"{(size + RESERVE) / 1e9:.2f} GB of the disk must be free, but {free / 1e9:.2f} are")
+
+    def _remove_unfinished(self, key: FeatureKey) -> None:
+        """What builders that were killed left: whoever has a file's lock is the only one, and of this one has it."""
+        for path in self.folder.glob(".*.tmp*"):
+            digest = path.name.split(".")[1]
+            if digest == key.digest or not is_locked(self.folder / f"{digest}.lock"):
+                path.unlink(missing_ok=True)
+
+    def _trim(self, limit: int, keep: str = "") -> None:
+        """Delete the least recently used until so many bytes are left; who has them mapped keeps them."""
+        files = sorted(self.folder.glob("[!.]*.npy"), key=_last_used)
+        building = sum(_size(path) for path in self.folder.glob(".*.npy"))
+        self.bytes = building + sum(_size(path) for path in files)
         for path in files:
-            if self.bytes <= self.limit:
+            if self.bytes <= limit:
                 return
             if path.stem != keep:
                 self.bytes -= _size(path)

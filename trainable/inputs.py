@@ -11,9 +11,10 @@ import tensorflow as tf
 from trainable.augmentation import apply_view, draw_view
 from trainable.features import CHUNK, CPU_SPEED, FeatureKey, FeatureStore, worth_keeping
 from trainable.hyperparameters import Hyperparameters
+from trainable.memory import at_once
 from trainable.network import Network
 
-# Images at a time when all of a part are scored; and where memory is short.
+# Images at a time when all of a part are scored, and where memory is short; of large ones fewer.
 SCORED, FEW = 128, 16
 
 Indices = npt.NDArray[np.int64]
@@ -97,7 +98,7 @@ class Inputs:
     def evaluation(self, pictures: Pictures) -> Iterator[Any]:
         """What the network is fed to score all images, in order, in batches."""
         take = self._source(pictures, None, sure_of_reuse=True)
-        batch_size = FEW if self._sparing else SCORED
+        batch_size = at_once(FEW if self._sparing else SCORED, pictures.images.shape[1])
         for start in range(0, len(pictures.images), batch_size):
             yield take(np.arange(start, min(start + batch_size, len(pictures.images))))
 
@@ -109,7 +110,7 @@ class Inputs:
 
     def _computed(self, pictures: Pictures, view: int | None, indices: Indices) -> Any:
         """What the frozen prefix gives; where memory is short, of a few images at a time."""
-        size = FEW if self._sparing else len(indices)
+        size = at_once(FEW, pictures.images.shape[1]) if self._sparing else len(indices)
         parts = [
             self._network.prefix(pictures.pixels(self._chosen, view, indices[start : start + size]))
             for start in range(0, len(indices), size)
@@ -133,8 +134,9 @@ class Inputs:
 
     def _fill(self, array: npt.NDArray[Any], keeping: Keeping, pictures: Pictures, view: int | None) -> None:
         shallower = self._shallower(keeping, pictures, view)
-        for start in range(0, len(array), CHUNK):
-            indices = np.arange(start, min(start + CHUNK, len(array)))
+        size = at_once(CHUNK, pictures.images.shape[1])
+        for start in range(0, len(array), size):
+            indices = np.arange(start, min(start + size, len(array)))
             if shallower is None:
                 array[indices] = self._network.prefix(pictures.pixels(self._chosen, view, indices))
             else:

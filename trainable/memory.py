@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")  # version 2: what a container may use
+LARGE = 224  # pixels a side up to which numbers of images at once are meant
 
 
 def own_bytes() -> int:
@@ -33,6 +34,13 @@ def fair_share(cpus: float, cgroup: Path = CGROUP) -> int:
         known = quota and quota[0] != "max"  # microseconds in a period, and the period
         fair = min(fair, int(limit[0]) * (min(1.0, cpus * int(quota[1]) / int(quota[0])) if known else 1.0))
     return int(0.8 * fair)
+
+
+def at_once(most: int, side: int) -> int:
+    """Images of this height and width to compute at once: `most`, or where they are large as many as have the pixels of
+    `most` images of 224. On a CPU nothing else bounds it: a process that takes too much is killed, not told.
+    """
+    return max(1, most * LARGE**2 // max(LARGE, side) ** 2)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

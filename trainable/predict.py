@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from trainable.decoding import decode
 from trainable.errors import InputError
 from trainable.inspection import in_utf8
-from trainable.memory import is_out_of_memory
+from trainable.memory import at_once, is_out_of_memory
 from trainable.metrics import decide
 from trainable.retrain import FinalPaths
 from trainable.settings import MAX_PIXELS
@@ -63,8 +63,9 @@ class Classifier:
         model, description = described_model(path)
         return cls(_load_safely(model), description)
 
-    def probabilities(self, images: npt.NDArray[np.uint8], batch_size: int = 64) -> npt.NDArray[np.float32]:
+    def probabilities(self, images: npt.NDArray[np.uint8], batch_size: int | None = None) -> npt.NDArray[np.float32]:
         """[n, classes] for decoded images [n, height, width, 1 or 3]; fewer at a time where memory runs out."""
+        batch_size = batch_size or at_once(64, self.description.image_size)
         try:
             parts = [self._batch(images[start : start + batch_size]) for start in range(0, len(images), batch_size)]
         except Exception as error:

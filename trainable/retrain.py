@@ -103,12 +103,12 @@ def retrain(recipe: Recipe, arrays: Path, final: Path, progress: Callable[[str, 
         progress: Is told the epochs done.
 
     Raises:
-        TrialError: when the loss stops being finite, or memory is too small even for half a batch.
+        TrialError: when loss or probabilities stop being finite, or memory is too small even for half a batch.
     """
     from trainable.backbone import Backbone
     from trainable.inputs import FEW
     from trainable.network import Network, NetworkKey
-    from trainable.training import Task, predict
+    from trainable.training import Task, check_finite, predict
 
     train, validation = ImageSet.open(arrays, "train"), ImageSet.open(arrays, "validation")
     backbone = Backbone(recipe.model, train.images.shape[1], recipe.view_seed)
@@ -124,6 +124,7 @@ def retrain(recipe: Recipe, arrays: Path, final: Path, progress: Callable[[str, 
     everything = concatenate(train, validation)
     task = Task(everything, None, recipe.positive, recipe.view_seed)
     _fit(network, recipe, task, "training on train + validation", progress)
+    check_finite(predict(network, everything.images[:FEW], FEW), "after the final training")
 
     description = _describe(recipe, everything, threshold)
     return save_final(FinalPaths(final), network.whole_model(), probabilities, history, description)

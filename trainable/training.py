@@ -16,6 +16,7 @@ from trainable.dataset import ImageSet
 from trainable.errors import TrialError
 from trainable.hyperparameters import Hyperparameters
 from trainable.inputs import SCORED, Inputs, Keeping, Pictures
+from trainable.memory import at_once
 from trainable.metrics import scores
 from trainable.network import Network
 
@@ -181,7 +182,7 @@ class Training:
         """Train one epoch and score it.
 
         Raises:
-            TrialError: when the loss is NaN or infinite, naming epoch and step.
+            TrialError: when a loss or a probability is NaN or infinite, naming the epoch.
         """
         epoch = self.epoch + 1
         if self.learning_rates:
@@ -233,14 +234,26 @@ class Training:
         parts = [
             self.network.probabilities(inputs) for inputs in self._inputs.evaluation(self.task.validation_pictures)
         ]
-        return scores(images.labels, np.concatenate(parts), self.task.positive)
+        probabilities = np.concatenate(parts)
+        check_finite(probabilities, f"after epoch {self.epoch + 1}")
+        return scores(images.labels, probabilities, self.task.positive)
+
+
+def check_finite(probabilities: npt.NDArray[np.floating], when: str) -> None:
+    """The last step of an epoch may ruin a network whose loss was finite before; decisions would still be made of it.
+
+    Raises:
+        TrialError: when a probability is not finite.
+    """
+    if not np.isfinite(probabilities).all():
+        raise TrialError(f"probabilities must stay finite, but some are not {when}")
 
 
 def predict(network: Network, images: npt.NDArray[np.uint8], batch_size: int = SCORED) -> npt.NDArray[np.float32]:
     """Probabilities [n, classes] for images [n, height, width, channels] of 0..255."""
+    size = at_once(batch_size, images.shape[1])
     parts = [
-        network.probabilities(network.prefix(images[start : start + batch_size]))
-        for start in range(0, len(images), batch_size)
+        network.probabilities(network.prefix(images[start : start + size])) for start in range(0, len(images), size)
     ]
     return np.concatenate(parts)
 

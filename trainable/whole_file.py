@@ -151,6 +151,16 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+def is_locked(path: Path) -> bool:
+    """Whether somebody holds this lock file, this process included; it may change the next moment."""
+    with path.open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def claim_space(path: Path) -> None:
     """Fails at once on a full disk; writing through a map into a file of holes would kill the process instead."""
     with path.open("r+b") as stream:

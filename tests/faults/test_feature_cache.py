@@ -173,6 +173,14 @@ def test_f38_a_killed_builder_leaves_nothing_that_counts_and_the_next_one_cleans
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".lock", ".npy"]
 
 
+def test_f38_what_a_killed_builder_left_goes_with_the_next_file_of_whatever_key(tmp_path: Path):
+    arguments = [sys.executable, "-c", KILLED_WHILE_BUILDING, str(tmp_path)]
+    assert subprocess.run(arguments, timeout=120, check=False).returncode == -signal.SIGKILL
+    other = FeatureKey("other", "train", 4, None, "float32")
+    assert FeatureStore(tmp_path, 10**6).get(other, SHAPE, fill) is not None
+    assert not [path for path in tmp_path.iterdir() if ".tmp" in path.name]
+
+
 def test_f38_a_file_being_built_is_not_dropped_to_make_room(tmp_path: Path):
     size = 70 * 6 * 4 + 128
     store = FeatureStore(tmp_path, int(1.5 * size))

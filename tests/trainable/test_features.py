@@ -3,11 +3,12 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from trainable.features import FeatureKey, FeatureStore, worth_keeping
+from trainable.features import RESERVE, FeatureKey, FeatureStore, worth_keeping
 
 KEY = FeatureKey("images and weights", "train", 4, (1, 0, 0.5, ("zoom",)), "float32")
 SHAPE = (70, 2, 3)
@@ -40,6 +41,39 @@ def test_the_least_recently_used_goes_when_the_limit_is_reached(tmp_path: Path):
     store.get(keys[0], SHAPE, refuse)
     store.get(keys[2], SHAPE, fill)
     assert [store.has(key) for key in keys] == [True, False, True]
+
+
+def test_room_is_made_before_a_file_is_built(tmp_path: Path):
+    size = 70 * 6 * 4 + 128
+    store = FeatureStore(tmp_path, int(1.5 * size))
+    first, second = (FeatureKey("x", "train", cut, None, "float32") for cut in (1, 2))
+    store.get(first, SHAPE, fill)
+
+    def build(array):
+        assert not store.has(first)
+        fill(array)
+
+    assert store.get(second, SHAPE, build) is not None
+
+
+def test_what_others_are_building_counts(tmp_path: Path):
+    store = FeatureStore(tmp_path, int(1.5 * (70 * 6 * 4 + 128)))
+
+    def build(array):
+        other = FeatureKey("other", "train", 4, None, "float32")
+        assert FeatureStore(tmp_path, store.limit).get(other, SHAPE, refuse) is None
+        fill(array)
+
+    assert store.get(KEY, SHAPE, build) is not None
+
+
+def test_a_nearly_full_disk_is_left_to_those_who_need_it(tmp_path: Path, monkeypatch):
+    size = 70 * 6 * 4
+    free = SimpleNamespace(free=RESERVE + size - 1)
+    monkeypatch.setattr("trainable.features.shutil.disk_usage", lambda folder: free)
+    assert FeatureStore(tmp_path, 10**6).get(KEY, SHAPE, refuse) is None
+    free.free += 1
+    assert FeatureStore(tmp_path, 10**6).get(KEY, SHAPE, fill) is not None
 
 
 def test_a_store_counts_what_it_found_what_it_built_and_what_it_holds(tmp_path):

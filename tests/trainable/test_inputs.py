@@ -82,7 +82,7 @@ def test_f38_kept_features_give_the_metrics_of_computed_ones(run, keeping, chose
     assert found == kept
 
 
-def test_a_deeper_cut_is_built_from_a_shallower_one(run, keeping, networks, tmp_path):
+def test_a_deeper_cut_is_built_from_a_shallower_one(run, keeping, networks):
     run(keeping, freeze_depth=4, augmentation_strength=0.0)
     from_shallower = run(keeping, freeze_depth=5, augmentation_strength=0.0)
     key = next(key for key in networks if key.depth == 5)

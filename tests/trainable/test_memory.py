@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainable.memory import fair_share, is_out_of_memory, own_bytes
+from trainable.memory import at_once, fair_share, is_out_of_memory, own_bytes
 from trainable.trial import TRIALS_PER_WORKER, Wear
 
 
@@ -67,3 +67,10 @@ def test_a_container_has_its_limit_shared_out_and_never_more_than_the_machine_gi
         if content is not None:
             (tmp_path / name).write_text(content)
     assert fair_share(1.0, tmp_path) == (fair_share(1.0, tmp_path / "nothing") if share == "machine" else share)
+
+
+@pytest.mark.parametrize(
+    ("most", "side", "images"), [(128, 32, 128), (128, 224, 128), (128, 448, 32), (128, 1024, 6), (16, 2048, 1)]
+)
+def test_of_large_images_fewer_are_computed_at_once(most, side, images):
+    assert at_once(most, side) == images

@@ -228,6 +228,24 @@ def test_early_stopping_looks_at_the_objective(new_training, objective, epochs):
     assert len(run(new_training(chosen, epochs=5, objective=objective))) == epochs
 
 
+def test_a_network_that_the_last_step_of_an_epoch_ruined_is_not_scored(new_training, monkeypatch):
+    from trainable.network import Network
+
+    step, steps = Network.step, []
+
+    def ruining(network, *given):
+        result = step(network, *given)
+        steps.append(1)
+        if len(steps) == 3:  # 21 images in batches of 8
+            network._head_weights[0].assign(np.full(network._head_weights[0].shape, np.nan, np.float32))
+        return result
+
+    monkeypatch.setattr(Network, "step", ruining)
+    with pytest.raises(TrialError, match="probabilities must stay finite, but some are not after epoch 1"):
+        new_training(objective=("val_accuracy", "maximize")).run_epoch()
+    assert len(steps) == 3
+
+
 def test_epochs_see_new_views_or_cycle_through_a_finite_number(new_training):
     def losses(**values):
         # At this learning rate nothing is learnt, so the loss tells which pixels were seen.
