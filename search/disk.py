@@ -35,7 +35,7 @@ def locks_work(folder: Path) -> bool:
     path = folder / ".locks.tmp"
     for _ in range(100):
         try:
-            with path.open("a") as first, path.open("r") as second:
+            with path.open("a") as first, path.open("a") as second:  # NFS locks only what may be written
                 if os.path.sameopenfile(first.fileno(), second.fileno()):
                     return _excludes(first, second)
         except FileNotFoundError:  # another start tried it out as well, and removed it in between

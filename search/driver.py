@@ -116,7 +116,7 @@ class Session:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            stack.enter_context(only_driver(self.paths))
+            check_alone = stack.enter_context(only_driver(self.paths))
             if not locks_work(self.paths.root):
                 self.view.say(f"{self.paths.root}: file locks do not work there; heartbeats keep other drivers away")
             place = copy_of(self.paths, self.config.storage_copy)
@@ -135,6 +135,7 @@ class Session:
             check_same_data(earlier.record if earlier else None, self._prepared.record)
             for remark in self._prepared.remarks:
                 self.view.say(remark)
+            check_alone()  # by now whoever started at the same instant on another machine has signed as well
             self.ledger = stack.enter_context(Ledger(self.paths.ledger, elsewhere, accept_loss=self._accept_loss))
             if self.ledger.recovered:
                 self.view.say(self.ledger.recovered)

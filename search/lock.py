@@ -2,7 +2,8 @@
 
 The kernel's lock on the lock file is let go of when its process ends, however it ends. Where the file system has no
 such locks, or has them for each machine alone, the file itself says who holds it: host, boot and process, and a
-heartbeat that others can watch.
+heartbeat that others can watch. Its holder looks at each beat whether it still does: another machine takes over from
+one that stood still.
 """
 
 import fcntl
@@ -12,7 +13,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Self
 
 from search.disk import locks_work
 from search.errors import ConfigurationError
+from search.leftovers import end_at_once
 from search.whole_file import write_fully, write_whole
 
 BEAT_SECONDS = 3.0
@@ -61,8 +63,12 @@ class Holder:
 
 
 @contextmanager
-def exclusive(path: Path) -> Iterator[None]:
+def exclusive(path: Path) -> Iterator[Callable[[], None]]:
     """Hold the lock file; it is removed in the end.
+
+    Yields:
+        What raises the same error as soon as another holds it: two machines whose locks are their own, and that start
+        at the same instant, both come so far.
 
     Raises:
         ConfigurationError: when another driver holds it, naming process and host.
@@ -70,7 +76,7 @@ def exclusive(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     hold = _hold_by_kernel if locks_work(path.parent) else _hold_by_file
     with hold(path, Holder.here()) as (descriptor, holder), _beating(path, descriptor, holder):
-        yield
+        yield lambda: _check_ours(path, holder, descriptor)
 
 
 def driver_at_work(path: Path) -> str | None:
@@ -103,11 +109,12 @@ def _hold_by_kernel(path: Path, holder: Holder) -> Iterator[tuple[int, Holder]]:
         if _lives(path, kernel_locks=True):  # its kernel's locks are not ours: a shared folder
             raise ConfigurationError(_held_by(path))
         try:
-            os.ftruncate(descriptor, 0)
-            write_fully(descriptor, _text(holder))
+            _sign(descriptor, holder)
             yield descriptor, holder
         finally:
-            path.unlink(missing_ok=True)  # while it is locked: whoever waits for it sees that it is gone
+            with suppress(ConfigurationError):
+                _check_ours(path, holder, descriptor)
+                path.unlink(missing_ok=True)  # while it is locked: whoever waits for it sees that it is gone
     finally:
         os.close(descriptor)
 
@@ -150,20 +157,22 @@ def _hold_by_file(path: Path, holder: Holder) -> Iterator[tuple[None, Holder]]:
 
 @contextmanager
 def _beating(path: Path, descriptor: int | None, holder: Holder) -> Iterator[None]:
-    """Counts up in the lock file from a thread of its own, until the block ends or the file is another's."""
+    """Counts up in the lock file from a thread of its own, until the block ends; ends the process if the file is
+    another's. Whoever looks before it writes goes on only if it wrote last, so of two exactly one does.
+    """
     done = threading.Event()
 
     def beat() -> None:
         now = holder
         while not done.wait(BEAT_SECONDS):
+            try:
+                _check_ours(path, holder, descriptor)
+            except ConfigurationError as error:
+                end_at_once(str(error))
+                return
             now = replace(now, beat=now.beat + 1)
             with suppress(OSError):  # a full disk: the next beat may come through
-                if descriptor is not None:
-                    write_fully(descriptor, _text(now))
-                elif _is_ours(path, holder):
-                    write_whole(path, _text(now))
-                else:
-                    return
+                _sign(descriptor, now) if descriptor is not None else write_whole(path, _text(now))
 
     thread = threading.Thread(target=beat, name="lock-heartbeat", daemon=True)
     thread.start()
@@ -199,6 +208,12 @@ def _born(process: int) -> int:
     return 0 if state == "Z" else int(rest[18])
 
 
+def _sign(descriptor: int, holder: Holder) -> None:
+    text = _text(holder)
+    write_fully(descriptor, text)
+    os.ftruncate(descriptor, len(text))  # of what stood there before
+
+
 def _text(holder: Holder) -> bytes:
     return json.dumps(asdict(holder)).encode() + b"\n"
 
@@ -209,6 +224,22 @@ def _read(path: Path) -> Holder | None:
         return Holder(**{field.name: found[field.name] for field in fields(Holder)})
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _check_ours(path: Path, holder: Holder, descriptor: int | None) -> None:
+    """That nobody else holds it, or has in the meantime; a file that says nothing readable is nobody's.
+
+    Raises:
+        ConfigurationError: naming who does, where that is known.
+    """
+    found = _read(path)
+    if found is not None and found.token != holder.token:
+        raise ConfigurationError(_held_by(path))
+    if found is None and (not path.exists() if descriptor is None else os.fstat(descriptor).st_nlink == 0):
+        raise ConfigurationError(
+            f"{path}: must stay while a driver works on the study, but it is gone: another one had the study "
+            "meanwhile, or somebody removed the file"
+        )
 
 
 def _is_ours(path: Path, holder: Holder) -> bool:

@@ -37,8 +37,11 @@ _TRIAL = re.compile(r"\d+(\.\d+)?")  # the folder of a trial or of its rerun
 
 
 @contextmanager
-def only_driver(paths: StudyPaths) -> Iterator[None]:
+def only_driver(paths: StudyPaths) -> Iterator[Callable[[], None]]:
     """The run folder, made and found fit, for this driver alone; what killed ones left half written is removed.
+
+    Yields:
+        What raises the same error as soon as another driver has it, see `exclusive`.
 
     Raises:
         ConfigurationError: when it can't be made or written, is everybody's to write, or another driver has it.
@@ -48,7 +51,7 @@ def only_driver(paths: StudyPaths) -> Iterator[None]:
         try:
             paths.root.mkdir(parents=True, exist_ok=True)
             check_private(paths)
-            stack.enter_context(exclusive(paths.lock))
+            check = stack.enter_context(exclusive(paths.lock))
             for half in paths.root.glob(".*.tmp*"):  # SQLite adds an ending
                 half.unlink(missing_ok=True)
             check_folder(paths.root)
@@ -56,7 +59,7 @@ def only_driver(paths: StudyPaths) -> Iterator[None]:
             raise ConfigurationError(
                 f"storage: the run folder {paths.root} must be writable, but {error.strerror}"
             ) from error
-        yield
+        yield check
 
 
 def entries_elsewhere(paths: StudyPaths, place: Place | None, say: Callable[[str], None]) -> dict[str, list[Entry]]:
@@ -145,18 +148,11 @@ def check_same_study(paths: StudyPaths, earlier: StudyConfig, config: StudyConfi
     Raises:
         ConfigurationError: when the earlier session had another configuration; the differences are named.
     """
-    changed = [
-        line for line in differences(_comparable(earlier), _comparable(config)) if not line.startswith(CHANGEABLE)
-    ]
+    changed = [line for line in differences(earlier.settings(), config.settings()) if not line.startswith(CHANGEABLE)]
     if changed:
         raise ConfigurationError(
             [f"{paths.root} holds a study with another configuration; give another --name, or undo:", *changed]
         )
-
-
-def _comparable(config: StudyConfig) -> dict[str, Any]:
-    document = config.dump()
-    return {key: value for key, value in document.items() if key not in ("record", "storage", "name")}
 
 
 def check_same_data(record: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:

@@ -78,7 +78,9 @@ def test_f17_two_new_runs_of_one_name_in_one_second_never_mix(tmp_path):
 
 def holder_file(path, **changes):
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(asdict(replace(Holder.here(), **changes))))
+    beside = path.with_suffix(".beside")
+    beside.write_text(json.dumps(asdict(replace(Holder.here(), **changes))))
+    beside.replace(path)
 
 
 @pytest.fixture
@@ -170,6 +172,74 @@ while True:
 """
 
 
+def test_f32_a_driver_whose_lock_another_machine_took_over_ends_and_leaves_it_alone(path, locks, monkeypatch):
+    ended = []
+    monkeypatch.setattr(lock, "end_at_once", ended.append)
+    with exclusive(path) as check_alone:
+        check_alone()
+        holder_file(path, host="elsewhere", boot="another", process=77, token="theirs")
+        with pytest.raises(ConfigurationError, match="but process 77 on elsewhere does"):
+            check_alone()
+        deadline = time.monotonic() + 30
+        while not ended:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert "but process 77 on elsewhere does" in ended[0]
+    assert json.loads(path.read_text())["token"] == "theirs"
+
+
+def test_f32_of_two_machines_that_start_at_once_and_see_only_their_own_locks_one_goes_on(memory):
+    """Each believes in its kernel's locks, and has read the file before the other signed."""
+    path = memory / "it" / "study.lock"
+    starts = [
+        subprocess.Popen(
+            [sys.executable, "-c", ALONE, str(path), boot], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for boot in ("one", "other")
+    ]
+    try:
+        for each in starts:
+            assert each.stdout.readline() == "looked\n"
+        for each in starts:
+            each.stdin.write("\n")
+            each.stdin.flush()
+        deadline = time.monotonic() + 60
+        while all(each.poll() is None for each in starts):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(3.0)  # six beats
+        assert sorted(str(each.poll()) for each in starts) == ["1", "None"]
+        [left] = [each for each in starts if each.poll() is None]
+        assert left.pid == json.loads(path.read_text())["process"]
+    finally:
+        for each in starts:
+            each.kill()
+            each.communicate()
+
+
+ALONE = """
+import fcntl, sys, time
+from pathlib import Path
+from search import lock
+
+fcntl.flock = lambda *_: None  # never in another machine's way
+lock.locks_work = lambda folder: True
+lock.boot_id = lambda: sys.argv[2]
+lock.BEAT_SECONDS = 0.5
+lives = lock._lives
+
+def looked(*arguments, **options):
+    answer = lives(*arguments, **options)
+    print("looked", flush=True)
+    input()
+    return answer
+
+lock._lives = looked
+with lock.exclusive(Path(sys.argv[1])):
+    time.sleep(100)
+"""
+
+
 def test_f32_an_earlier_boot_of_this_machine_holds_nothing_once_no_heart_beats(path, locks):
     holder_file(path, boot="an earlier one")
     with exclusive(path):
@@ -188,6 +258,19 @@ def test_f33_locks_that_say_yes_to_all_are_found_out(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", refuse)
     assert not disk.locks_work(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_f33_locks_that_only_what_may_be_written_can_have_are_no_broken_ones(tmp_path, monkeypatch):
+    """As flock(2) says of NFS."""
+    real = fcntl.flock
+
+    def strict(stream, operation):
+        if operation & fcntl.LOCK_EX and fcntl.fcntl(stream, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(9, "Bad file descriptor")
+        real(stream, operation)
+
+    monkeypatch.setattr(fcntl, "flock", strict)
+    assert disk.locks_work(tmp_path)
 
 
 def test_f33_a_rename_that_copies_is_refused_before_any_work(tmp_path, monkeypatch):
