@@ -1,4 +1,4 @@
-"""Questions to places that may never answer, asked by threads that nobody has to wait for."""
+"""Questions to places that may never answer, asked by threads that nobody has to wait for, and that wait for nobody."""
 
 import logging
 import os
@@ -10,6 +10,16 @@ from typing import NoReturn, TypeVar
 
 Answer = TypeVar("Answer")
 _NAME = "asking"
+
+
+def unheard(say: Callable[[str], None]) -> Callable[[str], None]:
+    """`say` for threads that must go on whether or not anybody can be told: a terminal may have hung up."""
+
+    def try_to_say(text: str) -> None:
+        with suppress(Exception):
+            say(text)
+
+    return try_to_say
 
 
 def answer_of(ask: Callable[[], Answer], seconds: float | None = None) -> Answer:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from search import journal
-from search.answers import asking
+from search.answers import asking, unheard
 from search.entries import Entry, united
 from search.errors import ConfigurationError, LedgerError, StudyStopped
 from search.events import EpochReported, Event, Failed, Pruned, TrialKey
@@ -104,10 +104,11 @@ class StorageCopy:
 
     def __init__(self, ledger: Ledger, paths: StudyPaths, place: Place, say: Callable[[str], None]):
         self.problem: str | None = None
-        self._ledger, self._paths, self._place, self._say = ledger, paths, place, say
+        self._ledger, self._paths, self._place, self._say = ledger, paths, place, unheard(say)
         self._pieces = _Pieces(journal_of(ledger.path), place, self._got_on)
         self._files: dict[str, tuple[int, int]] = {}
-        self._running: dict[TrialKey, str] = {}  # the checkpoint of each that is in the place
+        # The checkpoint of each that is in the place; empty: not known yet.
+        self._running = {trial.key: "" for trial in ledger.history.trials.values() if trial.epochs and not trial.ended}
         self._over: set[TrialKey] = set()
         self._looked = False  # for checkpoints of trials that ended in an earlier session
         self._wanted, self._done = 1, 0  # changes so far; those of them that are in the place
@@ -247,7 +248,8 @@ class StorageCopy:
         (self._place / name).send(stream, status.st_size, sent_one)
 
     def _copy_checkpoint(self, key: TrialKey) -> None:
-        """The trial's newest checkpoint, its manifest last; the one before it stays until then.
+        """The trial's newest checkpoint, its manifest last; the one before it stays until then. An earlier session may
+        have carried it already.
 
         All its files are opened first: what is open stays whole, though newer checkpoints take its place meanwhile.
         """
@@ -255,16 +257,18 @@ class StorageCopy:
         newest = max((p.parent.name for p in (self._paths.root / folder).glob(f"[0-9]*/{MANIFEST}")), default="")
         if newest in ("", before):
             return
+        there = [] if before else (self._place / folder).files()
+        self._got_on("looked", key, newest)
         with ExitStack() as stack:
             try:
                 files = sorted((self._paths.root / folder / newest).iterdir(), key=lambda path: path.name == MANIFEST)
                 streams = [stack.enter_context(path.open("rb")) for path in files]
             except FileNotFoundError:  # a newer one took its place, or the trial has ended: its event is coming
                 return
-            for path, stream in zip(files, streams, strict=True):
-                self._send(f"{folder}/{newest}/{path.name}", stream)
-        there = {before} if before else {name.partition("/")[0] for name in (self._place / folder).files()}
-        for older in there - {newest}:
+            if not {f"{newest}/{path.name}" for path in files} <= set(there):
+                for path, stream in zip(files, streams, strict=True):
+                    self._send(f"{folder}/{newest}/{path.name}", stream)
+        for older in {before, *(name.partition("/")[0] for name in there)} - {"", newest}:
             (self._place / f"{folder}/{older}").remove()
         self._running[key] = newest
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from search.addresses import check_no_secrets, without_users
+from search.answers import unheard
 from search.config import Logging, StudyConfig
 from search.errors import ConfigurationError
 from search.follow import Follower, Happening
@@ -85,7 +86,7 @@ class Bridges(threading.Thread):
         super().__init__(name="thawline-bridges", daemon=True)
         self._follower = Follower(ledger)
         self._copies = list(copies)
-        self._say = say
+        self._say = unheard(say)
         self._over = threading.Event()
 
     def run(self) -> None:

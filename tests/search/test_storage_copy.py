@@ -165,6 +165,19 @@ def test_a_copy_that_fails_for_a_while_is_told_once_and_catches_up(paths, place,
     assert len(read_copy(place)) == 10
 
 
+def test_a_copy_goes_on_though_nobody_can_be_told_of_it(paths, place, handler, monkeypatch):
+    def hung_up(text):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(storage_copy, "_PAUSES", (0.01,))
+    with Ledger(paths.ledger) as ledger, copied(ledger, paths, place, hung_up) as copy:
+        handler.failure = OSError(5, "the network is down")
+        ledger.append(*asked(1))
+        wait_for(lambda: copy.problem)
+        handler.failure = None
+        wait_for(lambda: len(read_copy(place)) == ledger.sequence)
+
+
 def test_a_session_whose_copy_cannot_be_completed_does_not_end_well(paths, place, handler, said, monkeypatch):
     monkeypatch.setattr(storage_copy, "PATIENCE_SECONDS", 0.3)
     handler.failure = OSError(5, "the network is down")
@@ -286,6 +299,28 @@ def test_what_an_earlier_session_copied_of_a_trial_goes_too(paths, place, said):
             ledger.append(event or EpochReported(3, epoch, {"v": 0.5}, "continue"))
         epochs = {name.split("/")[3] for name in place.files() if "checkpoint" in name}
         assert epochs == ({f"{epoch:06d}"} if event is None else set())
+
+
+def test_checkpoints_of_trials_that_wait_are_carried_in_the_next_session_though_they_say_nothing(paths, place, said):
+    with Ledger(paths.ledger) as ledger:  # before the study had a copy
+        ledger.append(*asked(3))
+        checkpoint(paths, 3, 1)
+        ledger.append(EpochReported(3, 1, {"v": 0.5}, "pause"))
+    with Ledger(paths.ledger) as ledger, copied(ledger, paths, place, said.append):
+        ledger.append(*asked(4))
+        wait_for(lambda: "trials/3/checkpoint/000001/manifest.json" in place.files())
+
+
+def test_a_checkpoint_that_an_earlier_session_carried_is_not_carried_again(paths, place, handler, said):
+    with Ledger(paths.ledger) as ledger, copied(ledger, paths, place, said.append):
+        ledger.append(*asked(3))
+        checkpoint(paths, 3, 1)
+        ledger.append(EpochReported(3, 1, {"v": 0.5}, "pause"))
+    handler.written.clear()
+    with Ledger(paths.ledger) as ledger, copied(ledger, paths, place, said.append):
+        ledger.append(*asked(4))
+    assert [name for name in handler.written if "checkpoint" in name] == []
+    assert "trials/3/checkpoint/000001/manifest.json" in place.files()
 
 
 def test_what_a_session_could_not_remove_of_an_ended_trial_the_next_one_does(paths, place, said):

@@ -253,7 +253,7 @@ def test_an_ending_driver_does_not_wait_for_a_copy_that_hangs(tmp_path):
     thread.join(60)
 
 
-def test_a_study_that_wants_no_copies_starts_no_thread(tmp_path):
+def test_a_study_that_wants_no_copies_starts_no_thread():
     before = threading.active_count()
     with copied_to_bridges(CONFIG, SimpleNamespace(), print):
         assert threading.active_count() == before
