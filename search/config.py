@@ -106,7 +106,8 @@ class Budget(Section):
     counted."""
     silence_seconds: Annotated[float, Field(gt=0)] | None = None
     """Seconds without an epoch after which a worker is taken to hang and is ended; the first epoch of a trial includes
-    its set-up. Default: 20 times the slowest epoch so far, at least 10 minutes, before a trial's first epoch 6 hours.
+    its set-up. Default: 20 times the trial's slowest epoch so far, twice any trial's, at least 10 minutes; before its
+    first epoch 6 hours, or 20 times any trial's.
     """
 
 

@@ -6,6 +6,7 @@ which has it done again from its own checkpoint. Workers that hang, or whose nod
 """
 
 import logging
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from search.events import TrialKey
+from search.history import History
 from search.inside_ray import every_death_told, no_last_steps
 from search.leftovers import temporary_folder
 from search.nodes import draining_nodes, node_of
@@ -46,7 +48,8 @@ def run_trials(
         resources: Ray resources of one trial (`CPU`, `GPU`).
         concurrency: Trials at once.
     """
-    courier = _Courier(source, context, concurrency, Watchdog(source.config.budget.silence_seconds))
+    watchdog = Watchdog(source.config.budget.silence_seconds, _slowest_epoch(source.ledger.history))
+    courier = _Courier(source, context, concurrency, watchdog)
     scheduler = _Scheduler(courier)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it would say stands in the ledger
     with (
@@ -78,6 +81,12 @@ def run_trials(
             raise error.__context__ or error from None
 
 
+def _slowest_epoch(history: History) -> float:
+    """Seconds of training in the slowest epoch of earlier sessions; 0 without any."""
+    seconds = [epoch.seconds.get("train", 0.0) for trial in history.trials.values() for epoch in trial.epochs]
+    return max((each for each in seconds if math.isfinite(each)), default=0.0)
+
+
 class _Courier:
     """Knows which of Ray's trials runs which request."""
 
@@ -99,6 +108,8 @@ class _Courier:
         self.began: set[str] = set()
         self.ending: dict[str, Death] = {}  # workers that were ended from here, and why
         self.spoke: set[str] = set()  # since the last round
+        self.workers: dict[str, str] = {}  # of each trial that began
+        self.left: dict[str, TrialKey] = {}  # by each worker, while it waits and the worker has nothing else to do
 
     def next(self, ray_trial: str) -> dict[str, Any] | str | None:
         # A request made before a free worker is there would be made without the results that come meanwhile.
@@ -109,9 +120,12 @@ class _Courier:
             # A running trial may yet lose its worker and be asked for again.
             return None if self.keys or self.source.resting else Searcher.FINISHED
         self.keys[ray_trial] = request.key
-        # Whoever gets this may have run one of those that wait, and can now save it knowing that it is worth it.
-        waiting = [list(key) for key in self.source.waiting]
-        return {"study": self.context, "trial": _plain(request), "waiting": waiting}
+        # Whoever gets this may have left one of those that wait, and can now save it knowing that it is worth it.
+        # Not all that wait: Ray keeps every trial's configuration, several times over.
+        waiting = set(self.source.waiting)
+        left = [(worker, key) for worker, key in self.left.items() if key in waiting]
+        self.left = dict(left[-2 * self.concurrency :])  # some workers may be no more
+        return {"study": self.context, "trial": _plain(request), "waiting": [list(key) for key in self.left.values()]}
 
     def deliver(self, ray_trial: str, message: Mapping[str, Any]) -> str:
         key = self.keys[ray_trial]
@@ -120,12 +134,16 @@ class _Courier:
         match message["kind"]:
             case "started":
                 self.began.add(ray_trial)
+                self.workers[ray_trial] = message["worker"]
+                self.left.pop(message["worker"], None)
                 self.source.started(key, message["worker"])
                 return TrialScheduler.CONTINUE
             case "epoch":
                 usage = message.get("usage", {})
                 report = Report(message["epoch"], message["metrics"], message["seconds"], message["last"], usage)
                 verdict = self.source.report(key, report)
+                if verdict == "pause":
+                    self.left[self.workers[ray_trial]] = key
                 return TrialScheduler.CONTINUE if verdict == "continue" else TrialScheduler.STOP
             case _:
                 self.source.fail(key, message["reason"], message.get("infeasible", False))
@@ -133,6 +151,7 @@ class _Courier:
 
     def over(self, ray_trial: str, error: bool) -> None:
         key = self.keys.pop(ray_trial, None)
+        self.workers.pop(ray_trial, None)
         if key is not None and error:
             death = read_death(self.errors.pop(ray_trial, ""), ray_trial in self.began)
             self.source.lost(key, self.ending.pop(ray_trial, death))

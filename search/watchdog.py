@@ -8,6 +8,7 @@ LONGEST_STEP = 1.0  # seconds between two looks; what is more was a pause of the
 FIRST_EPOCH = 6 * 3600.0  # seconds; set-up, tracing and kept features come before it
 LATER_EPOCHS = 600.0  # seconds
 SLOWER = 20.0  # times the slowest epoch so far
+ANYBODYS = 2.0  # times the slowest of all trials: the next epoch may be the one that makes features for the others
 
 
 class AwakeClock:
@@ -37,17 +38,24 @@ def patience(setting: float | None, own: float, any_trial: float) -> float:
     """
     if setting is not None:
         return setting
-    return max(LATER_EPOCHS, SLOWER * own) if own else max(FIRST_EPOCH, SLOWER * any_trial)
+    if not own:
+        return max(FIRST_EPOCH, SLOWER * any_trial)
+    return max(LATER_EPOCHS, SLOWER * own, ANYBODYS * any_trial)
 
 
 @dataclass
 class Watchdog:
-    """What was last heard of each running trial; times from one `AwakeClock`."""
+    """What was last heard of each running trial; times from one `AwakeClock`.
+
+    Attributes:
+        setting: `budget.silence_seconds`.
+        slowest_of_all: Seconds of the slowest epoch of any trial, those of earlier sessions included.
+    """
 
     setting: float | None = None
+    slowest_of_all: float = 0.0
     _heard: dict[str, float] = field(default_factory=dict)
     _slowest: dict[str, float] = field(default_factory=dict)
-    _slowest_of_all: float = 0.0
 
     def watch(self, trials: Collection[str], now: float) -> None:
         """These trials, and no others, have workers now; listening begins where it has not."""
@@ -62,7 +70,7 @@ class Watchdog:
         took = now - self._heard.get(trial, now)
         if epoch:
             self._slowest[trial] = max(self._slowest.get(trial, 0.0), took)
-            self._slowest_of_all = max(self._slowest_of_all, took)
+            self.slowest_of_all = max(self.slowest_of_all, took)
         self._heard[trial] = now
 
     def hanging(self, now: float) -> dict[str, float]:
@@ -70,5 +78,5 @@ class Watchdog:
         return {
             trial: now - heard
             for trial, heard in self._heard.items()
-            if now - heard > patience(self.setting, self._slowest.get(trial, 0.0), self._slowest_of_all)
+            if now - heard > patience(self.setting, self._slowest.get(trial, 0.0), self.slowest_of_all)
         }

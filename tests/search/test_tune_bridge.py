@@ -73,12 +73,26 @@ def test_a_worker_is_told_which_trials_wait_so_that_it_can_save_the_one_it_leave
     source.report = lambda key, report: source.waiting.append(key) or "pause"
     source.waiting = []
     courier = tune_bridge._Courier(source, {}, 3)
-    epoch = {"kind": "epoch", "epoch": 1, "metrics": {}, "seconds": {}, "last": False}
     for name in "ab":
         courier.next(name)
-        courier.deliver(name, epoch)
+        courier.deliver(name, {"kind": "started", "worker": f"host/{name}"})
+        courier.deliver(name, epoch(1))
     source.waiting.remove(TrialKey(1))  # pruned meanwhile
     assert courier.next("c")["waiting"] == [[0, 0]]
+
+
+def test_no_trial_is_told_of_more_waiting_ones_than_there_are_workers():
+    source = Script(*map(request, range(300)))
+    source.report = lambda key, report: source.waiting.append(key) or "pause"
+    source.waiting = []
+    courier = tune_bridge._Courier(source, {}, 2)
+    for number in range(300):
+        name, worker = f"ray-{number}", f"host/{number % 2}"
+        told = courier.next(name)["waiting"]
+        assert told == [[left, 0] for left in range(max(0, number - 2), number)]
+        courier.deliver(name, {"kind": "started", "worker": worker})
+        courier.deliver(name, epoch(1))
+        courier.over(name, error=False)
 
 
 def test_no_more_is_asked_than_run_at_once_and_an_end_is_called_only_when_nothing_runs():

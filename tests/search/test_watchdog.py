@@ -11,7 +11,8 @@ from search.watchdog import AwakeClock, Watchdog, patience
         (None, 0.0, 0.0, 6 * 3600),  # nothing is known: compiling and computing features may take hours
         (None, 0.0, 1.0, 6 * 3600),  # others' quick epochs say nothing about this trial's first
         (None, 0.0, 3600.0, 20 * 3600),
-        (None, 0.5, 3600.0, 600),
+        (None, 0.5, 250.0, 600),
+        (None, 0.5, 1350.0, 2700),  # another trial's epoch made features; this one's next may
         (None, 60.0, 60.0, 1200),
         (7.0, 0.0, 0.0, 7),
         (7.0, 60.0, 60.0, 7),
@@ -28,6 +29,14 @@ def test_a_trial_hangs_when_its_silence_is_longer_than_its_slowest_epoch_allows(
     dog.heard("b", 100, epoch=False)
     assert dog.hanging(100 + 2000) == {}
     assert dog.hanging(100 + 2001) == {"a": 2001}
+
+
+def test_a_slow_epoch_of_an_earlier_session_gives_patience_to_all():
+    dog = Watchdog(slowest_of_all=1350)
+    dog.watch(["a"], 0)
+    dog.heard("a", 2, epoch=True)
+    assert dog.hanging(2 + 2700) == {}
+    assert dog.hanging(2 + 2701) == {"a": 2701}
 
 
 def test_whoever_has_no_worker_is_not_listened_to():
