@@ -88,11 +88,11 @@ def show_state(paths: StudyPaths, config: StudyConfig, history: History, at_work
     kept = checkpoint_bytes(paths)
     say(f"checkpoints {_megabytes(sum(kept.values()))}, of {len(kept)} trial{'s' if len(kept) != 1 else ''}")
     trials, budget = history.search_trials(), config.budget
-    again = f"thawline search {near(paths.root)}"
+    again, searched = f"thawline search {near(paths.root)}", history.used_seconds - history.aside_seconds
     if sum(trial.ended for trial in trials) >= budget.trials:
         then = f"`{again} --trials NUMBER` extends it"
-    elif all(trial.ended for trial in trials) and history.used_seconds >= (budget.wall_seconds or math.inf):
-        then = f"its {duration(history.used_seconds)} are used up; `{again} --time-budget TIME` extends it"
+    elif all(trial.ended for trial in trials) and searched >= (budget.wall_seconds or math.inf):
+        then = f"its {duration(searched)} are used up; `{again} --time-budget TIME` extends it"
     else:
         then = f"`{again}` goes on"
     say(f"at work: {at_work}" if at_work else f"no driver is at work; {then}")

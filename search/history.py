@@ -22,6 +22,7 @@ from search.events import (
 )
 from search.space import Point
 
+FINAL = ("winner", "test_opened")  # topics of what comes after a search
 _FOLLOWS: dict[Verdict, Status] = {
     "continue": "running",
     "pause": "waiting",
@@ -122,6 +123,8 @@ class History:
         notes: Topic and facts, in the order noted.
         used_seconds: Time in which a driver ran.
         used_before_session: The same, without the present session.
+        aside_seconds: Of all that, what reruns and the final stage took from their first event on; it is not the
+            search's time.
     """
 
     def __init__(self, events: Iterable[tuple[float, Event]] = ()):
@@ -131,6 +134,7 @@ class History:
         self._ended, self._ended_when_noted = 0, dict[str, int]()  # trials of the search; at the newest note of a topic
         self.used_seconds = 0.0
         self.used_before_session = 0.0
+        self.aside_seconds, self._aside = 0.0, False
         for elapsed, event in events:
             self.apply(elapsed, event)
 
@@ -138,7 +142,11 @@ class History:
         """Take one more event; `elapsed` is in seconds since its session began."""
         if isinstance(event, SessionOpened):
             self.used_before_session = self.used_seconds
-        now = self.used_seconds = max(self.used_seconds, self.used_before_session + elapsed)
+        before, now = self.used_seconds, max(self.used_seconds, self.used_before_session + elapsed)
+        self.used_seconds = now
+        aside_before, self._aside = self._aside, _is_aside(event)
+        if aside_before and self._aside:
+            self.aside_seconds += now - before
         if isinstance(event, Noted):
             self.notes.append(event)
             self._ended_when_noted[event.topic] = self._ended
@@ -210,3 +218,10 @@ class History:
     def is_overtaken(self, topic: str) -> bool:
         """Whether trials of the search have ended since something was last noted under a topic."""
         return self._ended_when_noted.get(topic, 0) < self._ended
+
+
+def _is_aside(event: Event) -> bool:
+    """Whether an event is of a rerun or of the final stage."""
+    if isinstance(event, Noted):
+        return event.topic in FINAL or (event.topic == "trial_lost" and "." in str(event.facts.get("trial")))
+    return getattr(event, "repeat", 0) > 0

@@ -108,7 +108,7 @@ class Study(TrialSource):
     def _out_of_time(self) -> bool:
         """Whether the search's time is used up. Reruns have no such limit: a winner without them was not promised."""
         limit = self.config.budget.wall_seconds
-        return limit is not None and self.ledger.elapsed >= limit
+        return limit is not None and self.ledger.elapsed - self.ledger.history.aside_seconds >= limit
 
 
 class Then:

@@ -50,6 +50,7 @@ class Board:
         cluster: What Ray had, as noted; None before it was started.
         winner: As noted; None before one is named.
         used: Seconds of study time.
+        aside: Of these, what reruns and the final stage took.
         at_work: Whether a driver is.
         fitted: Whether to leave out what is higher than the terminal.
     """
@@ -60,6 +61,7 @@ class Board:
     cluster: Mapping[str, Any] | None
     winner: Mapping[str, Any] | None
     used: float
+    aside: float = 0.0
     at_work: bool = True
     fitted: bool = False
 
@@ -88,6 +90,7 @@ class Board:
             cluster=history.note("cluster"),
             winner=history.note("winner"),
             used=history.used_seconds if used is None else used,
+            aside=history.aside_seconds,
             at_work=at_work,
             fitted=fitted,
         )
@@ -133,7 +136,7 @@ class Board:
         if any(rerun.status == "running" for rerun in self.reruns):
             return False
         limit = self.config.budget.wall_seconds
-        to_come = len(self.trials) < self.config.budget.trials and (limit is None or self.used < limit)
+        to_come = len(self.trials) < self.config.budget.trials and (limit is None or self.used - self.aside < limit)
         return to_come or not all(trial.ended for trial in self.trials)
 
     def _seconds_left(self) -> float | None:
@@ -144,7 +147,7 @@ class Board:
             return None if done else seconds_left(self.reruns, self._wanted_reruns(), self.used)
         left = seconds_left(self.trials, max(len(self.trials), self.config.budget.trials), self.used)
         limit = self.config.budget.wall_seconds
-        return left if left is None or limit is None else min(left, max(0.0, limit - self.used))
+        return left if left is None or limit is None else min(left, max(0.0, limit - (self.used - self.aside)))
 
     def _wanted_reruns(self) -> int:
         final = self.config.final
@@ -194,9 +197,8 @@ def _bar_rows(board: Board) -> list[tuple[float, float, str, Text]]:
     rows = [_share("trials", trials, wanted), (float(done), float(most), f"{done} of {most} epochs", speed)]
     limit = config.budget.wall_seconds
     if limit is not None and (board.searching or not board.reruns):
-        rows.append(
-            (board.used, limit, f"{duration(max(0.0, limit - board.used))} left", Text(f"of {duration(limit)}"))
-        )
+        spent = board.used - board.aside
+        rows.append((spent, limit, f"{duration(max(0.0, limit - spent))} left", Text(f"of {duration(limit)}")))
     if board.reruns and not board.searching:
         rows.append(_share("reruns", board.reruns, board._wanted_reruns()))
     return rows

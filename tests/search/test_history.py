@@ -142,6 +142,27 @@ def test_time_between_sessions_is_not_used_time():
     assert (study.used_before_session, study.used_seconds) == (14.5, 15.5)
 
 
+def test_what_reruns_and_the_final_stage_took_is_set_aside():
+    study = History(
+        [
+            (0.0, OPENED),
+            (10.0, Asked(0, {}, 0)),
+            (12.0, Asked(0, {}, 7, repeat=1)),  # until here it was the search's
+            (15.0, Started(0, 1)),
+            (20.0, Noted("trial_lost", {"trial": "0.1"})),
+            (21.0, Started(0, 1)),
+            (30.0, Asked(1, {}, 0)),
+            (32.0, Noted("trial_lost", {"trial": "1"})),
+            (33.0, Noted("winner", {})),
+            (40.0, Noted("test_opened", {})),
+            (0.0, OPENED),
+            (5.0, Started(0, 1)),
+        ]
+    )
+    assert study.used_seconds == 45
+    assert study.aside_seconds == 3 + 5 + 1 + 7
+
+
 def test_the_searchs_own_trials_are_counted_without_their_reruns():
     found = history(Asked(0, {}, 0), Asked(1, {}, 0), Asked(0, {}, 7, repeat=1), Failed(1, "why"))
     assert found.searched == len(found.search_trials()) == 2

@@ -505,6 +505,19 @@ def test_more_wall_time_lets_a_study_go_on(tmp_path, clock):
         clock.now += 1e6
 
 
+def test_reruns_use_up_nothing_of_the_searchs_time(tmp_path, clock):
+    with opened(tmp_path / "it.db") as ledger:
+        report(study := Study(config(wall_seconds=120), ledger), study.ask(), 0.5, last=True)
+        rerun = Finalists(study.config, ledger, [0])
+        request = rerun.ask()
+        clock.now += 100
+        report(rerun, request, 0.5, last=True)
+        clock.now += 60
+        assert study.ask()
+        clock.now += 60
+        assert study.ask() is None
+
+
 def finished_search(ledger, trials=3):
     study = Study(config(trials=trials), ledger)
     work(study)

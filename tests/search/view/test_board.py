@@ -191,7 +191,7 @@ def test_a_study_that_is_extended_is_searching_again_whatever_its_winner_was(sma
     config = limited(small_config, 100.0)
     text = drawn(Board.of(config, History(events), used=8.0))
     assert "about" in text
-    assert "1 min 32 s left" in text
+    assert "1 min 33 s left" in text
     assert "reruns" not in text
     ended = drawn(Board.of(config, History([*events, *((9.0, event) for event in completed(3))]), used=10.0))
     assert f"1 of {config.final.repeats * config.final.finalists} reruns" in ended
