@@ -11,8 +11,6 @@ from search.config import StudyConfig
 from search.errors import ConfigurationError
 from search.history import History, TrialRecord
 
-_NOT_SETTINGS = ("record", "storage", "name")
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -121,10 +119,9 @@ def _warnings(outcomes: Sequence[Outcome]) -> list[str]:
 
 def _settings(config: StudyConfig) -> dict[str, Any]:
     """Every setting under its dotted name, and what was recorded of weights and versions."""
-    document = {key: value for key, value in config.dump().items() if key not in _NOT_SETTINGS}
     record = config.record or {}
     recorded = {str(key): record[key] for key in ("weights_sha256", "versions") if key in record}
-    return {**_flat(document), **_flat(recorded)}
+    return {**_flat(config.settings()), **_flat(recorded)}
 
 
 def _flat(document: Mapping[str, Any], above: str = "") -> dict[str, Any]:

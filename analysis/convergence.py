@@ -1,4 +1,4 @@
-"""How fast a search got better: the best value so far by trial, by epoch trained and by worker-second.
+"""How fast a search got better: the best value so far by trial and by worker-second.
 
 What a failed trial cost is in it; what it had reached is not, because it can win nothing.
 """
@@ -21,7 +21,7 @@ class Curve:
     """A search in the order of what it spent.
 
     Attributes:
-        spent: Shape (n,), not decreasing: trials, epochs or seconds used up to and including each point.
+        spent: Shape (n,), not decreasing: trials or seconds used up to and including each point.
         value: Shape (n,): objective value of each point; NaN where there is none.
         best: Shape (n,): best of `value` up to and including each point; NaN before the first value.
     """
@@ -34,14 +34,8 @@ class Curve:
 def best_by_trial(trials: Iterable[TrialRecord], objective: Objective) -> Curve:
     """One point per trial, by number; a trial's value is its best epoch's, NaN without any. `spent` counts trials."""
     ordered = sorted(trials, key=lambda trial: trial.key)
-    bests = [None if t.status == "failed" else t.best(objective.metric, objective.direction) for t in ordered]
+    bests = [None if t.status == "failed" else t.best(objective) for t in ordered]
     return _curve(range(1, len(bests) + 1), [best[1] if best else np.nan for best in bests], objective)
-
-
-def best_by_epoch(trials: Iterable[TrialRecord], objective: Objective) -> Curve:
-    """One point per epoch trained, of whatever trial, in the order reported. `spent` counts epochs."""
-    epochs = [(e.at, *trial.key, e.epoch, _value(trial, e, objective)) for trial in trials for e in trial.epochs]
-    return _curve(range(1, len(epochs) + 1), [value for *_, value in sorted(epochs)], objective)
 
 
 def best_by_worker_second(trials: Iterable[TrialRecord], objective: Objective) -> Curve:

@@ -116,7 +116,7 @@ def _compare(trials: Iterable[TrialRecord], objective: Objective, name: str) -> 
     pairs = [
         (trial.parameters[name], best[1])
         for trial in trials
-        if name in trial.parameters and (best := trial.best(objective.metric, objective.direction))
+        if name in trial.parameters and (best := trial.best(objective))
     ]
     setting = np.array([pair[0] for pair in pairs], dtype=np.float64)
     value = np.array([pair[1] for pair in pairs], dtype=np.float64)
@@ -141,7 +141,6 @@ def leading(comparison: Comparison, objective: Objective) -> tuple[int, list[flo
     known = np.flatnonzero(comparison.count > 1)
     if not len(known):
         return None
-    sign = 1 if objective.direction == "maximize" else -1
-    first = int(known[np.argmax(sign * comparison.mean[known])])
+    first = int(known[np.argmax(objective.sign * comparison.mean[known])])
     apart = (comparison.low > comparison.high[first]) | (comparison.high < comparison.low[first])
     return first, [float(setting) for setting in comparison.settings[~apart] if setting != comparison.settings[first]]

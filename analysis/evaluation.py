@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn import metrics as sklearn_metrics
 
-from analysis.trials import read_text_table
+from analysis.text_table import read_text_table
 
 Floats = NDArray[np.float64]
 

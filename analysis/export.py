@@ -89,8 +89,7 @@ def best_document(
 
 
 def _facts(trial: TrialRecord, objective: Objective) -> dict[str, Any]:
-    epoch, value = trial.best(objective.metric, objective.direction) or (0, None)
-    metrics = next((e.metrics for e in trial.epochs if e.epoch == epoch), {})
+    epoch, value = trial.best(objective) or (0, None)
     return {
         "number": trial.number,
         "value": value,
@@ -100,7 +99,7 @@ def _facts(trial: TrialRecord, objective: Objective) -> dict[str, Any]:
         "seed": trial.seed,
         "parameters": dict(trial.parameters),
         "status": trial.status,
-        "metrics": {name: metric for name, metric in metrics.items() if _known(metric)},
+        "metrics": {name: metric for name, metric in trial.metrics_at(epoch).items() if _known(metric)},
     }
 
 

@@ -52,7 +52,7 @@ def interact(
     points = [
         (trial.parameters[name], trial.parameters[down], best[1], trial.number)
         for trial in trials
-        if {name, down} <= trial.parameters.keys() and (best := trial.best(objective.metric, objective.direction))
+        if {name, down} <= trial.parameters.keys() and (best := trial.best(objective))
     ]
     x, y, value, number = np.array(points, dtype=np.float64).reshape(-1, 4).T
     space = np.geomspace if span.log else np.linspace

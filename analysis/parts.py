@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.trials import read_text_table
+from analysis.text_table import read_text_table
 
 PARTS = ("train", "validation", "test")
 

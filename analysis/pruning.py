@@ -73,30 +73,29 @@ def prospects(trials: Sequence[TrialRecord], objective: Objective) -> list[Prosp
     Completed trials are those that were not pruned at the same epoch, so their gains say what a trial in good standing
     gained; a trial behind may have gained more or less.
     """
-    sign = 1 if objective.direction == "maximize" else -1
     completed = [trial for trial in trials if trial.status == "completed" and trial.values(objective.metric)]
     if not completed:
         return []
     pruned = [trial for trial in trials if trial.status == "pruned" and trial.values(objective.metric)]
-    ends = np.array([_best_until(trial, objective, sign) for trial in completed])
-    gains = {epoch: _gains(completed, objective, sign, epoch) for epoch in {trial.epochs[-1].epoch for trial in pruned}}
+    ends = np.array([_best_until(trial, objective) for trial in completed])
+    gains = {epoch: _gains(completed, objective, epoch) for epoch in {trial.epochs[-1].epoch for trial in pruned}}
     found = []
     for trial in pruned:
-        epoch, reached = trial.epochs[-1].epoch, _best_until(trial, objective, sign)
-        found.append(Prospect(trial.number, epoch, sign * reached, float(ends.max()) - reached, gains[epoch]))
+        epoch, reached = trial.epochs[-1].epoch, _best_until(trial, objective)
+        found.append(Prospect(trial.number, epoch, objective.sign * reached, float(ends.max()) - reached, gains[epoch]))
     return sorted(found, key=lambda each: (-each.gained_as_much, each.needed, each.number))
 
 
-def _gains(completed: Iterable[TrialRecord], objective: Objective, sign: int, epoch: int) -> Floats:
+def _gains(completed: Iterable[TrialRecord], objective: Objective, epoch: int) -> Floats:
     """Rising; of trials without a value until that epoch nothing is known."""
-    pairs = [(_best_until(trial, objective, sign), _best_until(trial, objective, sign, epoch)) for trial in completed]
+    pairs = [(_best_until(trial, objective), _best_until(trial, objective, epoch)) for trial in completed]
     return np.sort(np.array([end - then for end, then in pairs if np.isfinite(then)], dtype=np.float64))
 
 
-def _best_until(trial: TrialRecord, objective: Objective, sign: int, epoch: int | None = None) -> float:
+def _best_until(trial: TrialRecord, objective: Objective, epoch: int | None = None) -> float:
     """Best value within the first epochs, larger being better; minus infinity without any."""
     values = trial.values(objective.metric)
-    return max((sign * value for e, value in values.items() if epoch is None or e <= epoch), default=-np.inf)
+    return max((objective.sign * value for e, value in values.items() if epoch is None or e <= epoch), default=-np.inf)
 
 
 def _left(trial: TrialRecord, epochs: int) -> int:

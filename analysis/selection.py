@@ -81,7 +81,7 @@ def rank(trials: Iterable[TrialRecord], objective: Objective) -> list[TrialRecor
 
     Of equal values the cheaper one comes first: fewer weights that train, then deeper freeze, then lower number.
     """
-    valued = [(trial, best[1]) for trial in trials if (best := trial.best(objective.metric, objective.direction))]
+    valued = [(trial, best[1]) for trial in trials if (best := trial.best(objective))]
     return [trial for trial, value in sorted(valued, key=lambda pair: (_loss(pair[1], objective), *_cost(pair[0])))]
 
 
@@ -238,7 +238,7 @@ def _best_of_finalists(tested: list[Finalist], leader: TrialRecord, objective: O
 
 def _searched(trial: TrialRecord, objective: Objective) -> tuple[int, float]:
     """Epoch and value of the best epoch; (0, NaN) without any."""
-    return trial.best(objective.metric, objective.direction) or (0, math.nan)
+    return trial.best(objective) or (0, math.nan)
 
 
 def _edge(name: str, value: float, end: str, parameter: FloatRange | IntRange) -> str:

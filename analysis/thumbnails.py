@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from analysis.trials import read_text_table
+from analysis.text_table import read_text_table
 
 LARGEST = 96
 """Pixels of a side."""

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from analysis.text_table import unguarded
 from search.config import StudyConfig
 from search.errors import ConfigurationError
 from search.history import History, TrialRecord
@@ -215,10 +216,10 @@ def _row(trial: TrialRecord, config: StudyConfig) -> dict[str, Any]:
 
 def _best(trial: TrialRecord, config: StudyConfig) -> tuple[int | None, float | None, dict[str, float]]:
     """Number, value and metrics of the best epoch."""
-    best = trial.best(config.objective.metric, config.objective.direction)
+    best = trial.best(config.objective)
     if best is None:
         return None, None, {}
-    return *best, next(e.metrics for e in trial.epochs if e.epoch == best[0])
+    return *best, trial.metrics_at(best[0])
 
 
 def _dtype(parameter: FloatRange | IntRange | Choice) -> str:
@@ -328,16 +329,6 @@ def _inferred(cells: list[str]) -> str:
     if cells and all(_reads(int, cell) for cell in cells):
         return "Int64"
     return "float64" if all(_reads(float, cell) for cell in cells) else "str"
-
-
-def read_text_table(path: Path) -> pd.DataFrame:
-    """A CSV file of ours, every cell the text that was written: `007` and `NA` stay, what guards a formula goes."""
-    return pd.read_csv(path, dtype=str, keep_default_na=False).map(unguarded)
-
-
-def unguarded(cell: str) -> str:
-    """The text in a cell that was kept from looking like a formula."""
-    return cell.removeprefix("'")
 
 
 def _reads(parse: Callable[[str], Any], text: str) -> bool:

@@ -38,9 +38,14 @@ class Objective(Section):
     direction: Direction = "maximize"
     """The way in which the metric is better: `minimize` with a loss."""
 
+    @property
+    def sign(self) -> int:
+        """1 when larger values are better, else -1."""
+        return 1 if self.direction == "maximize" else -1
+
     def better(self, value: float, than: float) -> bool:
         """Whether `value` beats `than`; NaN beats nothing."""
-        return value > than if self.direction == "maximize" else value < than
+        return self.sign * value > self.sign * than
 
 
 class Sampler(Section):
@@ -253,6 +258,15 @@ class StudyConfig(Section):
     def dump(self) -> dict[str, Any]:
         """Plain values that `parse` takes back."""
         return self.model_dump(mode="json", exclude_none=True)
+
+    def settings(self) -> dict[str, Any]:
+        """What `dump` gives, without where a run lies and what was recorded of it."""
+        return {key: value for key, value in self.dump().items() if key not in ("record", "storage", "name")}
+
+    def recorded(self, part: str) -> dict[str, Any]:
+        """A part of the record; empty when it says nothing of it."""
+        found = (self.record or {}).get(part)
+        return found if isinstance(found, dict) else {}
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -112,7 +112,7 @@ class Failed(Event):
 
 @dataclass(frozen=True)
 class Noted(Event):
-    """Something about the whole study: the winner named, the test set opened."""
+    """Something beside the trials' own events: the cluster, a lost trial, the winner named, the test set opened."""
 
     kind = "noted"
     topic: str

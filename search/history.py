@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from search.config import Objective
 from search.events import (
     Asked,
     EpochReported,
@@ -104,14 +105,17 @@ class TrialRecord:
         """The metric by epoch; epochs without it or with NaN are left out."""
         return {e.epoch: e.metrics[metric] for e in self.epochs if not math.isnan(e.metrics.get(metric, math.nan))}
 
-    def best(self, metric: str, direction: str) -> tuple[int, float] | None:
+    def best(self, objective: Objective) -> tuple[int, float] | None:
         """Epoch and value of the best epoch, the earliest of equals; None without any value."""
-        values = self.values(metric)
+        values = self.values(objective.metric)
         if not values:
             return None
-        sign = 1 if direction == "maximize" else -1
-        epoch = max(values, key=lambda e: (sign * values[e], -e))
+        epoch = max(values, key=lambda e: (objective.sign * values[e], -e))
         return epoch, values[epoch]
+
+    def metrics_at(self, epoch: int) -> dict[str, float]:
+        """What was reported after this epoch; empty when nothing was."""
+        return next((each.metrics for each in self.epochs if each.epoch == epoch), {})
 
 
 class History:

@@ -38,7 +38,7 @@ def distribution(parameter: FloatRange | IntRange | Choice) -> BaseDistribution:
 
 def frozen(record: TrialRecord, space: Space, objective: Objective) -> FrozenTrial:
     """A recorded trial as a sampler must see it."""
-    best = record.best(objective.metric, objective.direction)
+    best = record.best(objective)
     return create_trial(
         state=state(record.status, record.infeasible),
         value=best[1] if best and record.status == "completed" else None,
@@ -60,7 +60,7 @@ def as_if_completed(
     study = optuna.create_study(study_name=name, direction=objective.direction)
     distributions = {name: distribution(parameter) for name, parameter in space.items()}
     for trial in trials:
-        if best := trial.best(objective.metric, objective.direction):
+        if best := trial.best(objective):
             parameters = {name: value for name, value in trial.parameters.items() if name in space}
             known = {name: distributions[name] for name in parameters}
             study.add_trial(create_trial(value=best[1], params=parameters, distributions=known))

@@ -85,10 +85,6 @@ class StudyPaths:
         return self.root / "mlflow.db"
 
     @property
-    def table(self) -> Path:
-        return self.root / "trials.csv"
-
-    @property
     def best(self) -> Path:
         return self.root / "best.yaml"
 
@@ -99,11 +95,6 @@ class StudyPaths:
     @property
     def report(self) -> Path:
         return self.root / "report.html"
-
-    @property
-    def ray(self) -> Path:
-        """Ray Tune's own snapshots; disposable."""
-        return self.root / "ray"
 
 
 def check_private(paths: StudyPaths) -> None:

@@ -48,13 +48,12 @@ class Retention:
                     self._tidy(each)
 
     def _best_of(self, completed: list[TrialRecord]) -> list[TrialRecord]:
-        sign = 1 if self._objective.direction == "maximize" else -1
         values = {trial.key: best[1] for trial in completed if (best := self._best(trial))}
         valued = [trial for trial in completed if trial.key in values]
-        return sorted(valued, key=lambda trial: (-sign * values[trial.key], trial.number))[: self._most]
+        return sorted(valued, key=lambda trial: (-self._objective.sign * values[trial.key], trial.number))[: self._most]
 
     def _best(self, trial: TrialRecord) -> tuple[int, float] | None:
-        return trial.best(self._objective.metric, self._objective.direction)
+        return trial.best(self._objective)
 
     def _tidy(self, trial: TrialRecord) -> None:
         folder, best = self._paths.checkpoints(*trial.key), self._best(trial)

@@ -102,7 +102,7 @@ class Study(TrialSource):
 
     def _ended(self, trial: TrialRecord) -> None:
         objective = self.config.objective
-        best = trial.best(objective.metric, objective.direction)
+        best = trial.best(objective)
         self._optimizer.finish(trial.number, trial.status, best[1] if best else None, trial.infeasible)
 
     def _out_of_time(self) -> bool:

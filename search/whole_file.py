@@ -1,6 +1,4 @@
-"""Files that are there whole or not at all; every byte that `search` and `analysis` write by themselves goes through
-here (SQLite writes its own).
-"""
+"""Files that are there whole or not at all: all that `search` and `analysis` write into a run, but SQLite's own."""
 
 import hashlib
 import os

@@ -72,5 +72,5 @@ def test_the_model_comes_back_and_is_evaluated_here(paths):
 
 def test_it_is_the_model_that_this_machine_would_have_trained(paths):
     there = np.load(paths.final / "validation.npy")
-    retrain_exported(paths.best, paths.root, View())
+    retrain_exported(paths.best, paths, View())
     np.testing.assert_array_equal(np.load(paths.final / "validation.npy"), there)

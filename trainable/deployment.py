@@ -53,7 +53,7 @@ class Format:
         ending: Of its file; empty: it is a folder.
         tolerance: Largest distance between a probability of the exported model and the original's.
         packages: Modules that it needs beside TensorFlow; the extra of Thawline that brings them has its name.
-        write: Writes a Keras model to a path.
+        write: Writes a Keras model to a path; None where the file is taken as it is.
         open: Opens what was written.
     """
 
@@ -61,7 +61,7 @@ class Format:
     ending: str
     tolerance: float
     packages: tuple[str, ...]
-    write: Callable[[Any, Path], None]
+    write: Callable[[Any, Path], None] | None
     open: Callable[[Path], Opened]
 
     @property
@@ -130,7 +130,7 @@ def deploy(final: Path, format: Format, target: Path, run_folder: Path) -> Deplo
     tolerance = format.tolerance + BFLOAT16_TOLERANCE * is_mixed(classifier.model)
     description = target.with_name(f"{target.name}.json")
     with (whole_file if format.ending else whole_folder)(target) as unfinished:
-        if format.name == "keras":
+        if format.write is None:
             shutil.copyfile(FinalPaths.of(final).model if final.is_dir() else final, unfinished)
         else:
             format.write(in_float32(classifier.model), unfinished)
@@ -215,10 +215,6 @@ def _preprocessing(size: int, colour: str) -> str:
         f"over black, divide 16-bit values by 257; resize the whole image to {size} x {size} pixels, bilinear with "
         f"anti-aliasing, without keeping its aspect ratio; give {channels}, from 0 to 255, not scaled."
     )
-
-
-def _write_keras(model: Any, path: Path) -> None:
-    model.save(path)
 
 
 def _open_keras(path: Path) -> Opened:
@@ -312,7 +308,7 @@ def _open_onnx(path: Path) -> Opened:
 FORMATS = {
     format.name: format
     for format in (
-        Format("keras", ".keras", 1e-6, (), _write_keras, _open_keras),
+        Format("keras", ".keras", 1e-6, (), None, _open_keras),
         Format("savedmodel", "", 1e-5, (), _write_saved_model, _open_saved_model),
         Format("tflite", ".tflite", 1e-4, (), _write_tflite, _open_tflite),
         Format("onnx", ".onnx", 1e-4, ("tf2onnx", "onnx", "onnxruntime"), _write_onnx, _open_onnx),

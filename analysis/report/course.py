@@ -71,12 +71,14 @@ def pruning(run: Run) -> Section:
         return Section("pruning", title, [finding, f"Whether one might have won cannot be told: {lacking}."])
     if unknown := saved.pruned - len(found):
         finding += f" {count(unknown, 'pruned trial')} without a value may have won or not."
-    best = max((value for value in completed if not math.isnan(value)), key=lambda value: run.sign * value)
+    best = max(
+        (value for value in completed if not math.isnan(value)), key=lambda value: run.config.objective.sign * value
+    )
     shown = found[:MOST_PROSPECTS]
     heading = "Where pruned trials might have ended" + (
         f": the likeliest {len(shown)}" if len(found) > len(shown) else ""
     )
-    plot = Plot(heading, draw_prospects(shown, best, run.metric, run.sign))
+    plot = Plot(heading, draw_prospects(shown, best, run.metric, run.config.objective.sign))
     note = (
         "To each pruned trial's value are added the gains that completed trials made after the same epoch. Completed "
         "trials were in good standing; one that was behind may gain more, or less. Reruns of a pruned finalist, which "
@@ -136,7 +138,7 @@ def _label(trial: TrialRecord) -> str:
 
 
 def _best_epoch(run: Run, trial: TrialRecord) -> int:
-    return (trial.best(run.metric, run.config.objective.direction) or (0, 0.0))[0]
+    return (trial.best(run.config.objective) or (0, 0.0))[0]
 
 
 def workers(run: Run) -> Section:

@@ -73,7 +73,6 @@ def repetition(run: Run) -> Section:
         f"thawline search study.yaml --name {run.name} --final",
         f"thawline report {run.name}",
     ]
-    settings = {key: value for key, value in run.config.dump().items() if key not in ("record", "storage", "name")}
     return Section(
         "repeat",
         "To do it again",
@@ -85,6 +84,6 @@ def repetition(run: Run) -> Section:
             Table(["made from", "value"], facts),
             Facts(versions),
             Code("Commands", "\n".join(commands)),
-            Code("study.yaml", to_yaml(settings)),
+            Code("study.yaml", to_yaml(run.config.settings())),
         ],
     )

@@ -55,14 +55,9 @@ class Run:
         return self.config.objective.metric
 
     @property
-    def sign(self) -> int:
-        """1 when larger values are better, else -1."""
-        return 1 if self.config.objective.direction == "maximize" else -1
-
-    @property
     def valued(self) -> list[TrialRecord]:
-        """Trials with a value of the objective."""
-        return [trial for trial in self.trials if trial.values(self.metric)]
+        """Trials with a value of the objective that counts: a failed trial's does not."""
+        return [trial for trial in self.trials if trial.status != "failed" and trial.values(self.metric)]
 
     @property
     def record(self) -> dict[str, Any]:
@@ -73,7 +68,7 @@ class Run:
 
     def best_value(self, trial: TrialRecord) -> float:
         """NaN without any."""
-        best = trial.best(self.metric, self.config.objective.direction)
+        best = trial.best(self.config.objective)
         return best[1] if best else float("nan")
 
 

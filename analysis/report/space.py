@@ -224,7 +224,7 @@ def parallel(run: Run) -> Section:
         return Section("parallel", title, ["It takes two trials with a value to draw this."])
     study = as_if_completed(run.valued, run.config.space, run.config.objective)
     values = [run.best_value(trial) for trial in run.valued]
-    worst, best = sorted(values, key=lambda value: run.sign * value)[:: len(values) - 1]
+    worst, best = sorted(values, key=lambda value: run.config.objective.sign * value)[:: len(values) - 1]
     finding = (
         f"Each line is a trial, from its {run.metric} on the left through its hyperparameters; the darker, the better "
         f"(on a dark page the brighter), from {score(worst)} to {score(best)}. Pruned trials are here with what they "
@@ -232,5 +232,5 @@ def parallel(run: Run) -> Section:
     )
     used = sorted({name for trial in study.get_trials(deepcopy=False) for name in trial.params})
     optunas = plot_parallel_coordinate(study, used, target_name=run.metric)
-    drawn = draw_parallel_coordinates(optunas, [words(run.metric), *map(words, used)], run.sign)
+    drawn = draw_parallel_coordinates(optunas, [words(run.metric), *map(words, used)], run.config.objective.sign)
     return Section("parallel", title, [finding], [Plot("Parallel coordinates", drawn)])

@@ -127,10 +127,9 @@ def look_at(trial: TrialRecord, config: StudyConfig, began: float) -> FrozenTria
     started = trial.asked_at if trial.started_at is None else trial.started_at
     found.datetime_start = _moment(began + started)
     found.datetime_complete = None if trial.ended_at is None else _moment(began + trial.ended_at)
-    best = trial.best(config.objective.metric, config.objective.direction)
-    metrics = next((epoch.metrics for epoch in trial.epochs if best and epoch.epoch == best[0]), {})
+    best = trial.best(config.objective)
     remarks = {
-        **metrics,
+        **(trial.metrics_at(best[0]) if best else {}),
         "best_epoch": best[0] if best else None,
         "epochs_run": len(trial.epochs),
         "origin": trial.origin,

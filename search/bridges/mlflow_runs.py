@@ -132,7 +132,7 @@ class MlflowCopy:
 
     def _end(self, name: str, trial: TrialRecord, at: int) -> None:
         objective = self._config.objective
-        best = trial.best(objective.metric, objective.direction)
+        best = trial.best(objective)
         if best:
             self._log(name, best[0], {"value": best[1], "best_epoch": float(best[0])}, at)
         run = self._runs[name]

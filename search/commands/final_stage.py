@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.commands.final_training import plan_of, recorded, retrain_exported, use_this_machine
+from search.commands.final_training import plan_of, retrain_exported, use_this_machine
 from search.config import StudyConfig, differences
 from search.console import near
 from search.errors import ConfigurationError
@@ -31,7 +31,7 @@ def finish(session: "Session") -> None:
     paths = session.paths
     name_winner(session)
     if trained_otherwise(exported(paths), paths.final) != []:
-        retrain_exported(paths.best, paths.root, session.view, on_cluster=True)
+        retrain_exported(paths.best, paths, session.view, on_cluster=True)
     if not (is_evaluated(paths, session.history) and card_of(paths.final).exists()):
         open_test_set(paths, session.ledger, session.view)
     session.view.preparing("writing the report", 0, 1)
@@ -131,7 +131,7 @@ def open_test_set(paths: StudyPaths, ledger: Any, view: "View") -> None:
     use_this_machine(config.resources.gpus_per_trial)
     ledger.append(Noted("test_opened", {**at, "model_sha256": _describe(paths.final)["sha256"]}))
     card_of(paths.final).unlink(missing_ok=True)  # of an earlier evaluation
-    trial = recorded(config, "trial")
+    trial = config.recorded("trial")
     facts = {
         "study": paths.root.name,
         "test_opened": at,

@@ -28,22 +28,22 @@ def retrain_file(path: Path, view: "View") -> Path:
     folder = beside if beside.ledger.exists() else StudyPaths(path.absolute().with_suffix(""))
     folder.root.mkdir(exist_ok=True)
     with exclusive(folder.lock), view:
-        retrain_exported(path, folder.root, view)
+        retrain_exported(path, folder, view)
     return folder.final
 
 
-def retrain_exported(best: Path, folder: Path, view: "View", *, on_cluster: bool = False) -> None:
-    """Train what an exported configuration says into `folder/final`.
+def retrain_exported(best: Path, paths: StudyPaths, view: "View", *, on_cluster: bool = False) -> None:
+    """Train what an exported configuration says into `paths.final`.
 
     Args:
         best: The configuration.
-        folder: A run folder.
+        paths: Of a run, or of a folder beside the configuration.
         view: Sees how far it is.
         on_cluster: Where trials used GPUs of the cluster and this machine has none, let a node of it do the work.
     """
     config: Any = ImageTrainable().settled(StudyConfig.load(best, (), ImageTrainable.sections), None)
-    prepared = ImageTrainable().prepare(config, {}, folder, view.preparing)
-    _check_same_images(config, prepared, StudyPaths(folder))
+    prepared = ImageTrainable().prepare(config, {}, paths.root, view.preparing)
+    _check_same_images(config, prepared, paths)
     plan = plan_of(config)
     recipe = {
         "model": {**config.model.model_dump(), "weights_sha256": prepared.record["weights_sha256"]},
@@ -56,12 +56,12 @@ def retrain_exported(best: Path, folder: Path, view: "View", *, on_cluster: bool
         "colour": config.data.colour,
         "max_pixels": config.data.max_pixels,
     }
-    work = {"recipe": recipe, "gpus": config.resources.gpus_per_trial, "arrays": folder / "arrays"}
+    work = {"recipe": recipe, "gpus": config.resources.gpus_per_trial, "arrays": paths.arrays}
     view.preparing("building the network", 0, 1)
     if on_cluster and lacks_gpu(config.resources):
-        _train_on_cluster(work, config.resources, StudyPaths(folder), view)
+        _train_on_cluster(work, config.resources, paths, view)
     else:
-        train(**work, result=folder / "final", progress=view.preparing)
+        train(**work, result=paths.final, progress=view.preparing)
 
 
 def train(
@@ -104,21 +104,15 @@ def plan_of(config: Any) -> dict[str, Any]:
         "architecture": config.model.architecture,
         "image_size": config.data.image_size,
         "colour": config.data.colour,
-        "epochs": recorded(config, "trial").get("best_epoch") or config.budget.epochs,
+        "epochs": config.recorded("trial").get("best_epoch") or config.budget.epochs,
         "seed": derive_seed(config.seed, "final"),
-        "learning_rates": recorded(config, "trial").get("learning_rates", []),
+        "learning_rates": config.recorded("trial").get("learning_rates", []),
         "hyperparameters": config.training.model_dump(mode="json"),
     }
 
 
-def recorded(config: StudyConfig, part: str) -> dict[str, Any]:
-    """A part of what an exported configuration says of where it comes from; empty when it says nothing."""
-    found = (config.record or {}).get(part)
-    return found if isinstance(found, dict) else {}
-
-
 def _check_same_images(config: StudyConfig, prepared: Any, paths: StudyPaths) -> None:
-    wanted = recorded(config, "data").get("fingerprint")
+    wanted = config.recorded("data").get("fingerprint")
     came = prepared.record["data"]["fingerprint"]
     if wanted and wanted != came:
         if not paths.ledger.exists():
@@ -133,10 +127,15 @@ def _check_same_images(config: StudyConfig, prepared: Any, paths: StudyPaths) ->
         )
 
 
+def _own_cpus() -> int:
+    """CPUs that this process may use: those of its job, where a scheduler confines it."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def use_this_machine(gpus: float) -> None:
     """TensorFlow with all cores, and one GPU where trials used any and there is one."""
     from trainable.devices import apply_devices, plan_devices, visible_gpus
 
     visible = visible_gpus()
     with suppress(RuntimeError):  # it runs already, with these settings
-        apply_devices(plan_devices(os.cpu_count() or 1, min(1, math.ceil(gpus), len(visible)), visible))
+        apply_devices(plan_devices(_own_cpus(), min(1, math.ceil(gpus), len(visible)), visible))

@@ -57,7 +57,7 @@ def retrain(
     with open_session(load_study(source, []), quiet) as session:
         session.rerun(choose_finalists(session)(session.history))
         name_winner(session)
-        retrain_exported(session.paths.best, session.paths.root, session.view, on_cluster=True)
+        retrain_exported(session.paths.best, session.paths, session.view, on_cluster=True)
     root = near(session.paths.root)
     say(f"wrote {near(session.paths.final)}; next: thawline evaluate {root}, or thawline predict {root} IMAGES")
 

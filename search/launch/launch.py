@@ -162,8 +162,9 @@ class Launch:
         """Show the job to its end; how Ray says that it ended.
 
         Raises:
+            ConfigurationError: when its study was refused there.
             StudyStopped: when it failed.
-        DoorLost: when the door stayed closed.
+            DoorLost: when the door stayed closed.
         """
         submission = str(self.submission)
         replay = Replay(self.view, self.order.config, self._past() if self._has_past else [])

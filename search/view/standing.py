@@ -39,7 +39,7 @@ def best_so_far(trials: Sequence[TrialRecord], config: StudyConfig) -> tuple[Tri
     objective = config.objective
     found: tuple[TrialRecord, int, float] | None = None
     for trial in trials:
-        best = trial.best(objective.metric, objective.direction)
+        best = trial.best(objective)
         if best and trial.status != "failed" and (found is None or objective.better(best[1], found[2])):
             found = (trial, *best)
     return found

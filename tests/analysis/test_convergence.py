@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from analysis.convergence import Curve, best_by_epoch, best_by_trial, best_by_worker_second, last_improvement
+from analysis.convergence import Curve, best_by_trial, best_by_worker_second, last_improvement
 from search.config import Objective
 from search.events import Asked, EpochReported, Failed, Started
 from search.history import History
@@ -45,13 +45,6 @@ def test_by_trial_there_is_one_point_per_trial_in_order_of_number():
     assert_array_equal(curve.best, [0.5, 0.7, 0.7, 0.7])
 
 
-def test_by_epoch_trials_that_ran_side_by_side_are_merged_in_the_order_reported():
-    curve = best_by_epoch(TRIALS, AUC)
-    assert_array_equal(curve.spent, [1, 2, 3, 4, 5])
-    assert_array_equal(curve.value, [0.6, 0.5, 0.7, 0.4, NAN])
-    assert_array_equal(curve.best, [0.6, 0.6, 0.7, 0.7, 0.7])
-
-
 def test_by_worker_second_every_worker_counts_and_so_does_a_failure():
     curve = best_by_worker_second(TRIALS, AUC)
     assert_array_equal(curve.value, [0.6, 0.5, 0.7, 0.4, NAN, NAN])
@@ -59,7 +52,7 @@ def test_by_worker_second_every_worker_counts_and_so_does_a_failure():
     assert curve.spent[-1] == (9 - 1) + (6 - 2) + (14 - 10)
 
 
-@pytest.mark.parametrize("curve_of", [best_by_trial, best_by_epoch, best_by_worker_second])
+@pytest.mark.parametrize("curve_of", [best_by_trial, best_by_worker_second])
 def test_what_a_failed_trial_had_reached_is_never_the_best_but_its_seconds_count(curve_of):
     events = [(0.0, Asked(0, {}, 0)), (0.0, Started(0)), (5.0, epoch(0, 1, 0.95)), (9.0, Failed(0, "no memory"))]
     events += [(9.0, Asked(1, {}, 1)), (9.0, Started(1)), (19.0, epoch(1, 1, 0.91, "complete"))]
@@ -68,14 +61,14 @@ def test_what_a_failed_trial_had_reached_is_never_the_best_but_its_seconds_count
     assert best_by_worker_second(History(events).search_trials(), AUC).spent[-1] == 19.0
 
 
-@pytest.mark.parametrize("curve_of", [best_by_trial, best_by_epoch, best_by_worker_second])
+@pytest.mark.parametrize("curve_of", [best_by_trial, best_by_worker_second])
 def test_minimizing_the_best_never_rises(curve_of):
     curve = curve_of(TRIALS, LOSS)
     assert curve.best[-1] == 0.4
     assert np.all(np.diff(curve.best) <= 0)
 
 
-@pytest.mark.parametrize("curve_of", [best_by_trial, best_by_epoch, best_by_worker_second])
+@pytest.mark.parametrize("curve_of", [best_by_trial, best_by_worker_second])
 def test_nothing_tried_gives_empty_arrays(curve_of):
     curve = curve_of([], AUC)
     assert curve.spent.shape == curve.value.shape == curve.best.shape == (0,)

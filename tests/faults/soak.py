@@ -30,7 +30,7 @@ import pyarrow.fs  # noqa: F401 - here, so that no forked driver spends its shor
 from pydantic import BaseModel
 
 from search import database, journal
-from search.config import StudyConfig
+from search.config import Objective, StudyConfig
 from search.driver import Session
 from search.events import to_json
 from search.history import History
@@ -43,6 +43,7 @@ from search.trial_source import Report
 
 TRIALS, EPOCHS = 12, 3
 EXPECTED = {"study.yaml", "study.db", "study.db-wal", "study.db-shm", "study.events.jsonl"}  # -wal, -shm: of readers
+OBJECTIVE = Objective(metric="v")
 LIMIT = 30.0  # seconds after which a driver counts as stuck
 
 
@@ -108,8 +109,8 @@ def study(folder: Path, seed: int, **more: Any) -> StudyConfig:
 
 def best_two(history: History) -> list[int]:
     """The finalists."""
-    trials = [trial for trial in history.search_trials() if trial.best("v", "maximize")]
-    return [trial.number for trial in sorted(trials, key=lambda trial: -trial.best("v", "maximize")[1])[:2]]
+    trials = [trial for trial in history.search_trials() if trial.best(OBJECTIVE)]
+    return [trial.number for trial in sorted(trials, key=lambda trial: -trial.best(OBJECTIVE)[1])[:2]]
 
 
 def drive(config: StudyConfig, tell: Callable[[str], None] = lambda text: None) -> int:

@@ -2,6 +2,7 @@ import math
 
 import pytest
 
+from search.config import Objective
 from search.events import (
     Asked,
     EpochReported,
@@ -107,9 +108,9 @@ def test_a_trials_value_is_its_best_epoch_the_earliest_of_equals(values, maximiz
     [trial] = history(
         Asked(0, {}, 0), *(reported(0, epoch, value) for epoch, value in enumerate(values, 1))
     ).search_trials()
-    assert trial.best("v", "maximize") == maximized
-    assert trial.best("v", "minimize") == minimized
-    assert trial.best("other", "maximize") is None
+    assert trial.best(Objective(metric="v")) == maximized
+    assert trial.best(Objective(metric="v", direction="minimize")) == minimized
+    assert trial.best(Objective(metric="other")) is None
 
 
 def test_reruns_stand_beside_the_trials_and_not_among_them():

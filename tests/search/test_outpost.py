@@ -312,7 +312,7 @@ class Plain:
         return {"trials": self.config["study"]["trials"]}
 
 
-def test_a_node_whose_disk_is_full_is_no_trials_fault(home):
+def test_a_node_whose_disk_is_full_is_no_trials_fault():
     def full():
         raise OSError(28, "No space left on device")
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from optuna.trial import TrialState
 
-from search.config import StudyConfig
+from search.config import Objective, StudyConfig
 from search.events import Noted, SessionOpened, TrialKey
 from search.ledger import Ledger, read_history
 from search.retries import Death
@@ -17,6 +17,7 @@ from search.sampling import derive_seed
 from search.study import Finalists, Study, Then
 from search.trial_source import MAX_REASON, Report, Request
 
+OBJECTIVE = Objective(metric="v")
 NUMBERS = {
     "rate": {"type": "float", "low": 1e-5, "high": 1e-1, "log": True},
     "strength": {"type": "float", "low": 0.0, "high": 1.0},
@@ -267,7 +268,7 @@ def test_a_trial_completes_at_its_last_epoch_with_its_best_as_value(ledger):
     request = study.ask()
     assert [report(study, request, value) for value in (0.2, 0.8, 0.5, 0.1)] == ["continue"] * 3 + ["complete"]
     trial = ledger.history.trials[request.key]
-    assert (trial.status, trial.best("v", "maximize")) == ("completed", (2, 0.8))
+    assert (trial.status, trial.best(OBJECTIVE)) == ("completed", (2, 0.8))
     [told] = optuna_trials(study)
     assert (told.state, told.value) == (TrialState.COMPLETE, 0.8)
     assert told.intermediate_values == {1: 0.2, 2: 0.8, 3: 0.5, 4: 0.1}
@@ -320,7 +321,7 @@ def test_an_objective_value_that_is_no_finite_number_fails_the_trial_and_not_the
         trial = ledger.history.trials[request.key]
         assert trial.status == "failed"
         assert trial.reason == f"v must be a finite number, but epoch 2 gave {value!r}"[:MAX_REASON]
-        assert trial.best("v", "maximize") == (1, 0.5)
+        assert trial.best(OBJECTIVE) == (1, 0.5)
         assert trial.epochs[1].metrics["other"] == 1.5
         [told] = optuna_trials(study)
         assert (told.state, told.value) == (TrialState.FAIL, None)

@@ -207,7 +207,7 @@ def test_a_failure_on_the_way_leaves_nothing(run, tmp_path, when):
     with pytest.raises(OSError, match="no space left"):
         deploy(
             run / "final",
-            dataclasses.replace(FORMATS["keras"], **{when: fail}, name="other"),
+            dataclasses.replace(FORMATS["keras"], **{when: fail}),
             tmp_path / "a.keras",
             run,
         )

@@ -410,7 +410,7 @@ def test_where_memory_is_short_the_frozen_part_takes_few_images_at_a_time(study,
     assert messages[-1]["metrics"] == pytest.approx(whole[-1]["metrics"], rel=1e-3)
 
 
-def test_a_trial_that_can_keep_no_log_runs_without(study, worker, tmp_path):
+def test_a_trial_that_can_keep_no_log_runs_without(worker, tmp_path):
     (tmp_path / "0").write_text("in the way of the folder, as a full disk would be")
     assert worker.run(request(epochs=1), tmp_path)[-1]["kind"] == "epoch"
 
@@ -431,7 +431,7 @@ def test_a_worn_worker_makes_room_for_a_fresh_one(trials, memory_ran_out, own, r
     assert Wear(trials, memory_ran_out).reason(own, share=2 * 10**9) == reason
 
 
-def test_importing_the_trial_class_starts_ray_and_not_tensorflow(tmp_path):
+def test_importing_the_trial_class_starts_ray_and_not_tensorflow():
     code = "import sys, trainable.trial; print(*({'ray', 'tensorflow', 'keras'} & set(sys.modules)))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert told.stdout.split() == ["ray"]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 LENT_SECONDS = 1800.0
-LEFT_THERE = ("arrays", "scratch", "ray", "study.lock", "study.db", "study.db-wal", "study.db-shm")
+LEFT_THERE = ("arrays", "scratch", "study.lock", "study.db", "study.db-wal", "study.db-shm")
 LEDGER = ("study.yaml", "study.events.jsonl")
 
 

@@ -113,7 +113,7 @@ def test_numbers_are_sorted_as_numbers_and_columns_of_numbers_are_told(elements)
     assert heads == {EVIL: ["extra"], "number": ["numeric"]}
 
 
-def test_code_between_backticks_is_set_as_code(elements):
+def test_code_between_backticks_is_set_as_code():
     assert any(text.startswith("thawline") for _, _, text in Elements(
         Page("t", "k", [], [Section("answer", "a", ["say `thawline x` now"])]).render()
     ).all("code"))  # fmt: skip

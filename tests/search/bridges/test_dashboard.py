@@ -104,7 +104,7 @@ def test_a_page_and_a_table_are_served(ask):
 
 
 @pytest.mark.parametrize(("path", "method"), [("/api/studies/0", "DELETE"), ("/api/trials/2/tell", "POST")])
-def test_nothing_can_be_changed_through_it(study, ask, path, method):
+def test_nothing_can_be_changed_through_it(ask, path, method):
     status, body = ask(path, method)
     assert status == 403
     assert b"can only be looked at" in body

@@ -75,7 +75,7 @@ def test_a_screen_of_many_running_trials_is_no_higher_than_the_terminal(small_co
     assert "stopping" in text[-1]
 
 
-def test_what_takes_long_to_draw_is_drawn_seldom(small_config, small_events, monkeypatch):
+def test_what_takes_long_to_draw_is_drawn_seldom(monkeypatch):
     now = [100.0]
     monkeypatch.setattr("search.view.screen.time.monotonic", lambda: now[0])
     view, drawings = Screen(terminal()), []
