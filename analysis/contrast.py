@@ -26,7 +26,9 @@ class Outcome:
         epochs: Run by trials of the search, reruns left out.
         worker_seconds: That trials of the search held workers, ended or not.
         test: Metrics of the test part as `metrics.json` has them, `{"value", "interval"}`; empty when not evaluated.
+        earlier: Whether `test` is of another model than this winner's.
         fingerprint: Of the images and their split; None when not recorded.
+        positive_class: That sensitivity, specificity and F1 speak of; None with more than two, or when not recorded.
     """
 
     name: str
@@ -42,7 +44,9 @@ class Outcome:
     epochs: int
     worker_seconds: float
     test: dict[str, Any]
+    earlier: bool
     fingerprint: str | None
+    positive_class: str | None
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,9 @@ class Contrast:
     warnings: list[str] = field(default_factory=list)
 
 
-def outcome(name: str, config: StudyConfig, history: History, test: Mapping[str, Any]) -> Outcome:
+def outcome(
+    name: str, config: StudyConfig, history: History, test: Mapping[str, Any], earlier: bool = False
+) -> Outcome:
     """One run's column.
 
     Args:
@@ -67,6 +73,7 @@ def outcome(name: str, config: StudyConfig, history: History, test: Mapping[str,
         config: The study, with its record.
         history: What happened in it.
         test: The document `metrics.json`; empty when there is none.
+        earlier: Whether that is of another model than would be used now.
     """
     trials = history.search_trials()
     try:
@@ -87,7 +94,9 @@ def outcome(name: str, config: StudyConfig, history: History, test: Mapping[str,
         epochs=sum(len(trial.epochs) for trial in trials),
         worker_seconds=math.fsum(_held(trial, history.used_seconds) for trial in trials),
         test={key: value for key, value in test.items() if isinstance(value, dict) and "interval" in value},
-        fingerprint=_recorded(config, "data").get("fingerprint"),
+        earlier=earlier,
+        fingerprint=config.recorded("data").get("fingerprint"),
+        positive_class=config.recorded("data").get("positive_class"),
     )
 
 
@@ -114,6 +123,11 @@ def _warnings(outcomes: Sequence[Outcome]) -> list[str]:
             + ", ".join(f"{each.name} by {each.metric} ({each.direction})" for each in outcomes)
             + ". Their values have different scales."
         )
+    if len(classes := {outcome.positive_class for outcome in outcomes} - {None}) > 1:
+        sentences.append(
+            f"The runs call different classes positive ({', '.join(sorted(map(str, classes)))}): sensitivity, "
+            "specificity and F1 do not speak of the same."
+        )
     return sentences
 
 
@@ -130,11 +144,6 @@ def _flat(document: Mapping[str, Any], above: str = "") -> dict[str, Any]:
         name = f"{above}{key}"
         leaves.update(_flat(value, f"{name}.") if isinstance(value, dict) else {name: value})
     return leaves
-
-
-def _recorded(config: StudyConfig, part: str) -> dict[str, Any]:
-    found = (config.record or {}).get(part)
-    return found if isinstance(found, dict) else {}
 
 
 def _held(trial: TrialRecord, now: float) -> float:

@@ -56,10 +56,12 @@ def draw_intervals(metrics: Mapping[str, Mapping[str, Any]], name: str) -> go.Fi
     """A row per run: a metric of its test part with its interval."""
     value = np.array([metric["value"] for metric in metrics.values()], dtype=np.float64)
     low, high = np.array([metric["interval"] for metric in metrics.values()], dtype=np.float64).T
-    figure = canvas(90 + 46 * len(metrics), xaxis_title=plain(name), yaxis={"autorange": "reversed"})
+    names, places = [plain(run) for run in metrics], list(range(len(metrics)))  # as names, 007 would be a number
+    axis = {"tickvals": places, "ticktext": names, "range": [len(metrics) - 0.5, -0.5]}
+    figure = canvas(90 + 46 * len(metrics), xaxis_title=plain(name), yaxis=axis)
     figure.add_scatter(
-        x=value, y=[plain(run) for run in metrics], mode="markers", marker={"size": 9, "color": BLUE},
+        x=value, y=places, customdata=names, mode="markers", marker={"size": 9, "color": BLUE},
         error_x={"array": high - value, "arrayminus": value - low, "color": BLUE, "thickness": 2, "width": 5},
-        hovertemplate=hover(plain(name)), showlegend=False,
+        hovertemplate=hover(plain(name), "%{customdata}"), showlegend=False,
     )  # fmt: skip
     return figure

@@ -133,10 +133,12 @@ def draw_learning_curves(
 
 def draw_timeline(utilisation: Utilisation) -> go.Figure:
     """A bar per training run, a row for each that ran at the same time."""
+    lanes = utilisation.lanes
+    rows = {"tickformat": "d", "dtick": 1 + lanes // 20, "autorange": "reversed", "showgrid": False}
     figure = canvas(
-        120 + 34 * utilisation.lanes,
+        120 + min(34 * lanes, 680),  # of very many workers a picture, not a roll of paper
         xaxis={"title": {"text": "used time of the study, minutes"}, "rangemode": "tozero"},
-        yaxis={"title": {"text": "lane"}, "tickformat": "d", "dtick": 1, "autorange": "reversed", "showgrid": False},
+        yaxis={"title": {"text": "lane"}, **rows},
         barmode="overlay",
         bargap=0.25,
     )

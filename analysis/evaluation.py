@@ -18,6 +18,10 @@ Floats = NDArray[np.float64]
 
 TEXT_COLUMNS = ["file", "group", "part", "class", "predicted"]
 PROBABILITY = "probability_"
+FEW_GROUPS = 30
+"""Below this many test groups with a class, intervals from resampling groups are too narrow, and said to be."""
+MANY_CLASSES = 12
+"""Above this many classes numbers in cells and names in legends do not fit."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,28 @@ def stated(metric: Mapping[str, Any]) -> str:
     if metric["value"] is None:
         return "not defined"
     return f"{metric['value']:.3f}" + ("" if low is None or high is None else f" [{low:.3f}, {high:.3f}]")
+
+
+def doubts(evaluation: Evaluation) -> list[str]:
+    """Why its intervals say less than they seem to, a sentence each.
+
+    Resampling groups tells too little where few hold a class, however many hold the others, and nothing at all where
+    none holds a mistake; the rule of three (Hanley and Lippman-Hand 1983) does.
+    """
+    groups = evaluation.test.groupby("class")["group"].nunique()
+    sentences = []
+    if len(groups) and (fewest := int(groups.min())) < FEW_GROUPS:
+        sentences.append(
+            f"Few test groups hold {groups.idxmin()} ({fewest}), so the intervals are too narrow: take them as a lower "
+            "bound of the uncertainty."
+        )
+    intervals = [m["interval"] for m in evaluation.metrics.values() if isinstance(m, dict) and "interval" in m]
+    if any(low is not None and low == high for low, high in intervals):
+        sentences.append(
+            "An interval without width only says that all resamples agree: where none of n test groups holds a "
+            "mistake, some 3 in n of others may still."
+        )
+    return sentences
 
 
 def class_names(predictions: pd.DataFrame) -> list[str]:

@@ -6,11 +6,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # ships no types
 
-from analysis.evaluation import Confusion, Reliability, Roc, TrainingCurve
+from analysis.evaluation import MANY_CLASSES, Confusion, Reliability, Roc, TrainingCurve
 from analysis.plot_style import BLUE, INK, ORANGE, PALETTE, PAPER, QUIET, SCALE, canvas, plain
-
-MANY_CLASSES = 12
-"""Above this many classes numbers in cells and names in legends do not fit."""
 
 
 def draw_confusion(confusion: Confusion) -> go.Figure:
@@ -93,7 +90,7 @@ def draw_reliability(reliability: Reliability) -> go.Figure:
         name="images in a bin",
         customdata=counts,
         cliponaxis=False,
-        marker={"color": BLUE, "size": 6 + 3 * np.sqrt(counts), "opacity": 0.75},
+        marker={"color": BLUE, "size": 6 + 24 * np.sqrt(counts / max(1, counts.max(initial=0))), "opacity": 0.75},
         hovertemplate="accuracy %{y:.2f} at confidence %{x:.2f}, %{customdata} images<extra></extra>",
     )
     return figure

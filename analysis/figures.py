@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from analysis.evaluation import (
+    MANY_CLASSES,
     Confusion,
     Reliability,
     Roc,
@@ -55,8 +56,6 @@ STYLE: Any = {
     "savefig.pad_inches": 0.15,
 }
 
-MANY_CLASSES = 12
-"""Above this many classes numbers in cells and names in legends do not fit."""
 LONGEST_NAME = 22
 """Characters of a class name that are shown."""
 

@@ -11,11 +11,16 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from analysis.evaluation import Evaluation, class_names, confident_mistakes, confusion, read_evaluation, stated
+from analysis.evaluation import (
+    Evaluation,
+    class_names,
+    confident_mistakes,
+    confusion,
+    doubts,
+    read_evaluation,
+    stated,
+)
 from search.whole_file import write_whole
-
-FEW_GROUPS = 20
-"""Below this many test groups the card warns that intervals from resampling groups are too narrow."""
 
 
 class Markdown(str):
@@ -77,7 +82,7 @@ def render_model_card(evaluation: Evaluation, facts: Mapping[str, Any]) -> str:
         mistakes=_mistakes_table(evaluation),
         by_class=_by_class_table(evaluation),
         best_epoch=evaluation.best_epoch,
-        few_groups=FEW_GROUPS,
+        doubts=doubts(evaluation),
     )
 
 

@@ -84,9 +84,9 @@ def dot(count: int) -> dict[str, Any]:
     return {"color": QUIET, **({"size": 6, "opacity": 0.75} if count <= MANY else {"size": 4, "opacity": 0.3})}
 
 
-def hover(what: str) -> str:
+def hover(what: str, name: str = "%{y}") -> str:
     """Of a row: its name, what the mark is, its value."""
-    return f"%{{y}}, {what}: %{{x:{NUMBER}}}<extra></extra>"
+    return f"{name}, {what}: %{{x:{NUMBER}}}<extra></extra>"
 
 
 def hover_point() -> str:

@@ -30,8 +30,12 @@ def _nothing_yet(run: Run) -> str:
 
 
 def _recommendation(run: Run, winner: dict[str, Any]) -> str:
-    ended = sum(trial.ended for trial in run.trials)
-    opening = "Fine-tune with" if ended >= run.config.budget.trials else f"So far ({count(ended, 'trial')} ended):"
+    ended, reruns = sum(trial.ended for trial in run.trials), run.history.reruns()
+    opening = "Fine-tune with"
+    if ended < run.config.budget.trials:
+        opening = f"So far ({count(ended, 'trial')} ended):"
+    elif open_reruns := sum(not rerun.ended for rerun in reruns):
+        opening = f"So far ({open_reruns} of {count(len(reruns), 'rerun')} not ended):"
     return f"{opening} {recipe(winner['parameters'])}."
 
 
@@ -40,7 +44,8 @@ def _certainty(run: Run, winner: dict[str, Any]) -> str:
     if not winner.get("seeds"):
         failed = any(rerun.status == "failed" for rerun in run.history.reruns(winner["number"]))
         rerun = "every rerun of it on a fresh seed failed" if failed else "it was not run again on fresh seeds"
-        advice = "" if run.history.reruns() else f" `thawline retrain {run.name}` reruns the finalists."
+        wanted = run.config.final.finalists and not run.history.reruns()
+        advice = f" `thawline retrain {run.name}` reruns the finalists." if wanted else ""
         return (
             f"{searched} ({run.metric}, trial {winner['number']}, epoch {winner['best_epoch']}), and {rerun}: as the "
             f"best of {count(len(run.valued), 'trial')}, part of that is luck.{advice}"
@@ -64,8 +69,10 @@ def _margin(run: Run, winner: dict[str, Any]) -> list[str]:
         f"The next finalist, trial {second.trial.number}, has {plus_minus(second.mean, second.standard_error)}: "
         f"{score(abs(difference))} {'behind' if difference >= 0 else 'ahead, but with more failed reruns'}"
     )
-    if math.isnan(error) or error == 0:
+    if math.isnan(error):
         return [f"{sentence}. One seed each does not say how much of that is chance."]
+    if error == 0:
+        return [f"{sentence}. Reruns of one finalist gave one value, so they do not say how much of that is chance."]
     if difference < 0:
         return [f"{sentence}."]
     ratio = difference / error

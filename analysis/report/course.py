@@ -107,7 +107,7 @@ def curves(run: Run) -> Section:
     """Values by epoch of the winner, its reruns and the next best, before all others."""
     title = "Learning curves"
     if not run.valued:
-        return Section("curves", title, ["No epoch has been reported yet."])
+        return Section("curves", title, ["No trial has a value yet."])
     chosen = _chosen(run)
     others = [trial.values(run.metric) for trial in run.valued if f"trial {trial.key}" not in chosen]
     plot = Plot(f"{run.metric} by epoch", draw_learning_curves(chosen, others, run.metric))
@@ -126,7 +126,7 @@ def curves(run: Run) -> Section:
 
 
 def _chosen(run: Run) -> dict[str, Mapping[int, float]]:
-    best = rank(run.trials, run.config.objective)
+    best = rank(run.valued, run.config.objective)
     winner = run.winner["number"] if run.winner else None
     first = [*(t for t in best if t.number == winner), *run.history.reruns(winner if winner is not None else -1)]
     picked = [*first, *(trial for trial in best if trial.number != winner)][:MOST_CURVES]

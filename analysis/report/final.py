@@ -6,6 +6,7 @@ from analysis.evaluation import (
     Evaluation,
     confident_mistakes,
     confusion,
+    doubts,
     reliability,
     roc_curves,
     stated,
@@ -16,8 +17,6 @@ from analysis.report.answer import outdated
 from analysis.report.page import Block, Plot, Section, Table, Warnings
 from analysis.report.run import Run
 from analysis.report.wording import count, number, score, share, words
-
-FEW_GROUPS = 30
 
 
 def evaluation(run: Run) -> Section:
@@ -31,11 +30,12 @@ def evaluation(run: Run) -> Section:
         return Section("evaluation", title, [lacking])
     metrics, earlier = run.evaluation.metrics, outdated(run)
     warnings: list[Block] = [Warnings([earlier])] if earlier else []
-    blocks = [*warnings, _scores(metrics), *_plots(run.evaluation)]
-    return Section("evaluation", title, _findings(metrics), blocks, _note(metrics))
+    blocks = [*warnings, _scores(metrics), *_plots(run.evaluation, run.trained_since)]
+    return Section("evaluation", title, _findings(run.evaluation), blocks, _note(metrics))
 
 
-def _findings(metrics: dict[str, Any]) -> list[str]:
+def _findings(evaluation: Evaluation) -> list[str]:
+    metrics = evaluation.metrics
     images, groups = sum(metrics["counts"]["images"]["test"].values()), metrics["counts"]["groups"]["test"]
     times = metrics.get("test_opened", {}).get("times")
     opened = "" if times is None else ", opened once, after every choice" if times == 1 else f", opened {times} times"
@@ -45,9 +45,7 @@ def _findings(metrics: dict[str, Any]) -> list[str]:
             f"An image is called {metrics['positive_class']} when its probability is at least "
             f"{metrics['threshold']:.4f}; the threshold was chosen on validation images that its network had not seen."
         )
-    if groups < FEW_GROUPS:
-        findings.append(f"With {count(groups, 'test group')} the intervals are too narrow: take them as a lower bound.")
-    return findings
+    return findings + doubts(evaluation)
 
 
 def _scores(metrics: dict[str, Any]) -> Table:
@@ -69,13 +67,14 @@ def _note(metrics: dict[str, Any]) -> str:
     )
 
 
-def _plots(evaluation: Evaluation) -> list[Block]:
+def _plots(evaluation: Evaluation, trained_since: bool) -> list[Block]:
     test, metrics = evaluation.test, evaluation.metrics
     curves = roc_curves(test, evaluation.positive_class)
     area = "AUC" if len(curves) == 1 else "macro AUC"
     error = stated(metrics["expected_calibration_error"])
+    best, model = (None, ", of the model trained since") if trained_since else (evaluation.best_epoch, "")
     trained = [
-        Plot(f"{name.capitalize()} of the final training", draw_training(curve, evaluation.best_epoch), half=True)
+        Plot(f"{name.capitalize()} of the final training{model}", draw_training(curve, best), half=True)
         for name in ("loss", "accuracy")
         if len((curve := training_curve(evaluation.history, name)).epochs)
     ]

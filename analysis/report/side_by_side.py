@@ -1,6 +1,6 @@
 """Several runs on one page: what each found, and the pictures laid over each other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -11,8 +11,9 @@ from analysis.contrast_plots import draw_comparisons, draw_convergences, draw_di
 from analysis.convergence import Curve, best_by_trial, best_by_worker_second
 from analysis.depth import compare_at_epoch
 from analysis.evaluation import stated
+from analysis.report.answer import outdated
 from analysis.report.page import Block, Page, Plot, Section, Table, Warnings
-from analysis.report.run import Run, read_scores
+from analysis.report.run import Run
 from analysis.report.space import DEPTH
 from analysis.report.wording import NONE, count, duration, listed, number, plus_minus, recipe, score, words
 from search.optuna_terms import as_if_completed
@@ -22,10 +23,14 @@ def contrast_runs(runs: Sequence[Run]) -> Contrast:
     """What the runs differ in, by what is on disk."""
     names = _names(runs)
     outcomes = [
-        outcome(name, run.config, run.history, read_scores(run.paths.final))
+        outcome(name, run.config, run.history, _scores(run), earlier=outdated(run) is not None)
         for name, run in zip(names, runs, strict=True)
     ]
     return contrast(outcomes, [run.config for run in runs])
+
+
+def _scores(run: Run) -> Mapping[str, Any]:
+    return run.evaluation.metrics if run.evaluation else {}
 
 
 def comparison_page(runs: Sequence[Run]) -> Page:
@@ -43,14 +48,14 @@ def rows_side_by_side(found: Contrast) -> list[list[str]]:
     metrics = dict.fromkeys(name for each in outcomes for name in each.test)
     facts: list[tuple[str, list[str]]] = [
         ("objective", [f"{each.metric}, {each.direction}" for each in outcomes]),
-        ("best value in the search", [score(each.value) for each in outcomes]),
+        ("winner's value in the search", [score(each.value) for each in outcomes]),
         ("mean on fresh seeds ± standard error", [_mean(each) for each in outcomes]),
         ("winner", [NONE if each.number is None else f"trial {each.number}" for each in outcomes]),
         *_parameters(outcomes),
         ("trials", [_statuses(each) for each in outcomes]),
         ("epochs", [number(each.epochs) for each in outcomes]),
         ("worker time", [duration(each.worker_seconds) for each in outcomes]),
-        *((f"test {words(name)}", [_stated(each.test.get(name)) for each in outcomes]) for name in metrics),
+        *((f"test {words(name)}", [_tested(each, name) for each in outcomes]) for name in metrics),
         ("data fingerprint", [(each.fingerprint or NONE)[:12] for each in outcomes]),
     ]
     return [[name, *values] for name, values in facts]
@@ -85,8 +90,10 @@ def _statuses(each: Outcome) -> str:
     return f"{sum(each.statuses.values())}: {split}" if split else "0"
 
 
-def _stated(metric: Any) -> str:
-    return NONE if metric is None else stated(metric)
+def _tested(each: Outcome, name: str) -> str:
+    if name not in each.test:
+        return NONE
+    return stated(each.test[name]) + (", an earlier model's" if each.earlier else "")
 
 
 def _answer(found: Contrast) -> Section:
@@ -102,8 +109,7 @@ def _headline(found: Contrast) -> str:
     known = [each for each in found.outcomes if each.mean is not None]
     if len(known) < 2:
         return "Fewer than two of the runs were tried on fresh seeds, so it is open which found more."
-    sign = 1 if known[0].direction == "maximize" else -1
-    first, second = sorted(known, key=lambda each: -sign * (each.mean or 0.0))[:2]
+    first, second = sorted(known, key=lambda each: each.mean or 0.0, reverse=known[0].direction == "maximize")[:2]
     ahead = f"{first.name} has the best mean {first.metric} on fresh seeds, {_mean(first)}, before {second.name} with"
     return f"{ahead} {_mean(second)}."
 
@@ -151,7 +157,7 @@ def _depth(runs: Sequence[Run], names: Sequence[str]) -> Section:
     compared = {
         name: found
         for name, run in zip(names, runs, strict=True)
-        if len((found := compare_at_epoch(run.trials, run.config.objective, 1, DEPTH)).settings)
+        if len((found := compare_at_epoch(run.valued, run.config.objective, 1, DEPTH)).settings)
     }
     if not compared:
         return Section("depth", title, [f"No run has a trial with a value that varied {words(DEPTH)}."])
@@ -188,13 +194,15 @@ def _study(run: Run, name: str) -> optuna.Study:
 
 def _tests(found: Contrast) -> Section:
     title = "On the test part"
-    tested = {each.name: each.test for each in found.outcomes if each.test}
+    tested = {each.name: each.test for each in found.outcomes if each.test and not each.earlier}
+    earlier = [each.name for each in found.outcomes if each.test and each.earlier]
+    left_out = [f"Not in the picture, because an earlier model was evaluated: {listed(earlier)}."] if earlier else []
     if not tested:
-        return Section("test", title, ["None of the runs has opened its test part."])
+        return Section("test", title, left_out or ["None of the runs has opened its test part."])
     plots = [
         Plot(words(name), draw_intervals({run: test[name] for run, test in tested.items()}, words(name)), half=True)
         for name in ("auc", "accuracy")
         if all(name in test and test[name]["value"] is not None for test in tested.values())
     ]
     finding = "Values with 95 % intervals over groups. Where intervals overlap widely, the runs are not told apart."
-    return Section("test", title, [finding], plots)
+    return Section("test", title, [finding, *left_out], plots)

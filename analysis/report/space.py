@@ -28,11 +28,13 @@ RATE, DEPTH = "learning_rate", "freeze_depth"
 
 def importance(run: Run) -> Section:
     """Which hyperparameters set the best trials apart."""
-    found = importances(run.trials, run.config)
+    found = importances(run.valued, run.config)
     if not found:
         lacking = (
             f"Too few trials to tell: {count(len(run.valued), 'trial')} with a value, and it takes {ENOUGH} for the "
             "best quarter to be more than a handful."
+            if len(run.valued) < ENOUGH
+            else "Nothing to tell: all values are equal, or no hyperparameter sets the best apart."
         )
         return Section("importance", "What mattered", [lacking])
     note = (
@@ -68,11 +70,11 @@ def depth(run: Run) -> Section:
     trials = [trial for trial in run.valued if DEPTH in trial.parameters]
     if not trials:
         return Section("depth", title, [f"Nothing to show: no trial with a value has varied {words(DEPTH)}."])
-    first = compare_at_epoch(run.trials, run.config.objective, 1, DEPTH)
+    first = compare_at_epoch(run.valued, run.config.objective, 1, DEPTH)
     findings = [_leading_depth(run, first, "After 1 epoch, when no trial has been pruned yet,")]
     fair = seconds_of_first_epochs(trials)
     if fair is not None:
-        compared = compare_at_train_seconds(run.trials, run.config.objective, fair, DEPTH)
+        compared = compare_at_train_seconds(run.valued, run.config.objective, fair, DEPTH)
         findings.append(_leading_depth(run, compared, f"Within {duration(fair)} of training"))
     note = (
         "A dot is a trial, a bar the mean of a depth with the 95 % interval of that mean (Student's t); a depth "
@@ -108,11 +110,11 @@ def _compared(run: Run) -> list[tuple[str, Comparison]]:
     objective, most = run.config.objective, max(len(trial.epochs) for trial in run.valued)
     moments = {seconds_of_first_epochs(run.valued), seconds_of_completed(run.valued)}
     found = [
-        (f"After {count(epoch, 'epoch')}", compare_at_epoch(run.trials, objective, epoch, DEPTH))
+        (f"After {count(epoch, 'epoch')}", compare_at_epoch(run.valued, objective, epoch, DEPTH))
         for epoch in sorted({1, most})
     ]
     found += [
-        (f"Within {duration(seconds)} of training", compare_at_train_seconds(run.trials, objective, seconds, DEPTH))
+        (f"Within {duration(seconds)} of training", compare_at_train_seconds(run.valued, objective, seconds, DEPTH))
         for seconds in sorted(moment for moment in moments if moment is not None)
     ]
     return found

@@ -79,6 +79,14 @@ def test_other_objectives_are_warned_of():
     assert "a by val_auc (maximize), b by val_loss (minimize)" in warning
 
 
+def test_sensitivities_of_different_classes_are_warned_of():
+    record = {"data": {"fingerprint": "f", "positive_class": "ill"}}
+    well = {"data": {"fingerprint": "f", "positive_class": "well"}}
+    assert both(config(record=record), config(record=record)).warnings == []
+    (warning,) = both(config(record=record), config(record=well)).warnings
+    assert warning.startswith("The runs call different classes positive (ill, well)")
+
+
 def test_a_nan_from_a_fresh_choice_counts_as_none():
     found = outcome("a", config(), history((10.0, Noted("winner", {**WINNER, "mean": math.nan}))), {})
     assert found.mean is None

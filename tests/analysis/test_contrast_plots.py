@@ -61,3 +61,11 @@ def test_distributions_are_optunas():
 def test_test_scores_have_their_intervals():
     (scores,) = draw_intervals({"a": {"value": 0.8, "interval": [0.7, 0.85]}}, "AUC").data
     assert_allclose([scores.error_x.arrayminus[0], scores.error_x.array[0]], [0.1, 0.05])
+
+
+def test_every_run_has_a_row_of_its_own_whatever_its_name_looks_like():
+    long = "lungs_of_all_hospitals_with_the_large_network_seed_"
+    names = ["007", "2026-11-25", f"{long}1", f"{long}2"]
+    figure = draw_intervals({name: {"value": 0.8, "interval": [0.7, 0.85]} for name in names}, "AUC")
+    assert list(figure.data[0].y) == [0, 1, 2, 3]
+    assert list(figure.layout.yaxis.ticktext)[:2] == ["007", "2026-11-25"]

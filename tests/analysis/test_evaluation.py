@@ -11,6 +11,7 @@ from analysis.evaluation import (
     class_names,
     confident_mistakes,
     confusion,
+    doubts,
     read_evaluation,
     read_predictions,
     reliability,
@@ -46,6 +47,26 @@ def five_images():
             ("NonCOVID", "NonCOVID", (0.1, 0.9)),
         ],
     )
+
+
+def evaluated(ill, well, **metrics):
+    """An evaluation with so many groups of each class."""
+    rows = [("COVID", "COVID", (0.9, 0.1))] * ill + [("NonCOVID", "NonCOVID", (0.1, 0.9))] * well
+    return Evaluation(
+        predictions(CLASSES, rows), pd.DataFrame(), {"accuracy": {"value": 0.8, "interval": [0.7, 0.9]}} | metrics
+    )
+
+
+def test_the_class_with_the_fewest_groups_says_how_much_intervals_tell():
+    assert doubts(evaluated(30, 200)) == []
+    (doubt,) = doubts(evaluated(4, 200))
+    assert doubt.startswith("Few test groups hold COVID (4), so the intervals are too narrow")
+
+
+def test_an_interval_without_width_is_no_certainty():
+    (doubt,) = doubts(evaluated(40, 200, sensitivity={"value": 1.0, "interval": [1.0, 1.0]}))
+    assert "some 3 in n of others may still" in doubt
+    assert doubts(evaluated(40, 200, auc={"value": None, "interval": [None, None]})) == []
 
 
 def write_csv(path, header, rows):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from analysis.evaluation import Confusion, Reliability, Roc, TrainingCurve
-from analysis.evaluation_plots import MANY_CLASSES, draw_confusion, draw_reliability, draw_roc, draw_training
+from analysis.evaluation import MANY_CLASSES, Confusion, Reliability, Roc, TrainingCurve
+from analysis.evaluation_plots import draw_confusion, draw_reliability, draw_roc, draw_training
 
 ROC = Roc("ill <b>", np.array([0.0, 0.2, 1.0]), np.array([0.0, 0.9, 1.0]), 0.85)
 METRICS = {
