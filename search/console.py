@@ -13,7 +13,7 @@ from rich.table import Table
 from search.config import StudyConfig
 from search.history import History
 from search.ledger import read_history
-from search.paths import StudyPaths
+from search.paths import ORIGIN, StudyPaths
 from search.retention import bytes_below, checkpoint_bytes
 from search.view.standing import best_so_far
 from search.view.words import duration, shown
@@ -95,6 +95,10 @@ def show_state(paths: StudyPaths, config: StudyConfig, history: History, at_work
         then = f"its {duration(searched)} are used up; `{again} --time-budget TIME` extends it"
     else:
         then = f"`{again}` goes on"
+    if (paths.root / ORIGIN).is_file():
+        then = (
+            "this is a copy of a run on a cluster, as it was when it was fetched; `thawline launch` looks at it there"
+        )
     say(f"at work: {at_work}" if at_work else f"no driver is at work; {then}")
 
 

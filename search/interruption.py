@@ -45,6 +45,23 @@ def interruptible() -> Iterator[None]:
     _put_back(before)
 
 
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """SIGINT and SIGTERM wait until this is done: for what takes no time and must not be left half done. Of the main
+    thread, which is the one that hears them.
+    """
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:  # a mask would not do: the kernel gives a signal to whichever thread takes it
+        signal.signal(number, lambda number, frame: received.append(number))
+    try:
+        yield
+    finally:
+        _put_back(before)
+        if received:
+            signal.raise_signal(received[0])
+
+
 def _put_back(handlers: Mapping[signal.Signals, Any]) -> None:
     for number, handler in handlers.items():
         signal.signal(number, handler)

@@ -11,6 +11,8 @@ from search.errors import ConfigurationError
 
 MANIFEST = "manifest.json"
 """Of a checkpoint: written last, and without it the rest counts for nothing."""
+ORIGIN = "launched.json"
+"""In a run folder that is a copy of one on a cluster: of which, and when it was fetched."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 

@@ -18,7 +18,7 @@ from search.commands.arguments import load_study
 from search.events import Asked, EpochReported, Failed, Noted, SessionOpened, Started
 from search.ledger import Ledger, read_history
 from search.lock import driver_at_work, exclusive
-from search.paths import StudyPaths
+from search.paths import ORIGIN, StudyPaths
 from search.safe_yaml import to_yaml
 from trainable import ImageTrainable
 from trainable.synthetic import draw_study
@@ -185,6 +185,11 @@ def test_status_shows_the_budget_the_best_the_failure_and_the_disk(run_folder, t
     assert said.endswith("no driver is at work; `thawline search runs/lungs` goes on\n")
     [best] = [line.split() for line in said.splitlines() if "best 1" in line]
     assert best[2:4] == ["1/2", "0.8000"]
+
+
+def test_status_of_a_copy_that_was_fetched_says_so(run_folder, thawline):
+    (run_folder.root / ORIGIN).write_text("{}")
+    assert "no driver is at work; this is a copy of a run on a cluster" in thawline("status", "lungs")[1]
 
 
 def test_status_says_how_a_study_whose_time_is_used_up_is_extended(run_folder, thawline):

@@ -1,6 +1,7 @@
 """The command that runs a study on a cluster from a machine that is no part of it."""
 
 import shlex
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,8 +63,9 @@ def launch(
     given = {"name": name, "budget.trials": trials}
     config = load_search(study, settings, given, time_budget, final=final)
     check_name(config.name)
+    check_no_secrets("logging.mlflow", str(config.logging.mlflow))  # before anything leaves this machine
     if config.storage_copy:
-        check_no_secrets("storage_copy", config.storage_copy)  # before anything leaves this machine
+        check_no_secrets("storage_copy", config.storage_copy)
     order = Order(config, ("--final",) if final else (), send_code)
     door = Door(door_address(address))
     view = make_view(quiet, json_events)
@@ -77,7 +79,9 @@ def launch(
     except Interrupted:
         if launched.running:
             complain("left running", f"{launched.submission} goes on at {door.address}")
-            again = _command_again(study, name, address)
+            options = {"--name": name, "--address": address, "--trials": trials, "--time-budget": time_budget}
+            flags = [flag for flag, wanted in (("--final", final), ("--send-code", send_code)) if wanted]
+            again = _command_again(study, options, settings, flags)
             complain("look again", again)
             complain("end it", f"{again} --stop")
         raise
@@ -110,9 +114,17 @@ def _act(launched: "Launch", *, stop: bool, fetch: bool) -> StudyPaths:
         if status == "STOPPED":
             paths = launched.fetch()
             raise StudyStopped(f"{launched.submission} was stopped; {near(paths.root)} has what there is")
-    return launched.fetch()
+    paths = launched.fetch()
+    if launched.other and not (stop or fetch):
+        raise StudyStopped(
+            f"{launched.submission} did what it was started with, and {near(paths.root)} has it; the same command "
+            "again does what was asked now"
+        )
+    return paths
 
 
-def _command_again(study: str, name: str | None, address: str | None) -> str:
-    given = [*(["--name", name] if name else []), *(["--address", address] if address else [])]
-    return shlex.join(["thawline", "launch", study, *given])
+def _command_again(study: str, given: Mapping[str, object], settings: Sequence[str], flags: Sequence[str]) -> str:
+    """The same order as a line to type."""
+    words = [word for option, value in given.items() if value is not None for word in (option, str(value))]
+    words += [word for setting in settings for word in ("--set", setting)]
+    return shlex.join(["thawline", "launch", study, *words, *flags])

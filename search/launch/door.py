@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from search.cluster import show_token
-from search.errors import ConfigurationError
+from search.errors import ConfigurationError, StudyStopped
 
 DEFAULT = "http://127.0.0.1:8265"
 ANSWER_SECONDS = 60.0  # for an answer to a question
@@ -137,6 +137,11 @@ class Door:
         client = self._client
         with self._reaching():
             answer = client._do_request("GET", path, **how)
+        if answer.status_code == 404 and path.startswith("/api/jobs/"):
+            raise StudyStopped(
+                f"{path.rpartition('/')[2]} must be a job at {self.address}, but is none: the head was started anew; "
+                "the same command goes on from what it has recorded"
+            )
         if answer.status_code != 200:
             raise Unreachable(f"{self.address}{path.partition('?')[0]} answers {answer.status_code}")
         return answer

@@ -2,24 +2,25 @@
 
 import json
 import shutil
+import sqlite3
 import tarfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import uuid4
 
 from search.errors import ConfigurationError, StudyStopped
+from search.interruption import uninterrupted
 from search.launch.door import TERMINAL, Door, Unreachable, last_line
 from search.launch.errand import start_errand
 from search.launch.parcel import RUNS
 from search.leftovers import temporary_folder
-from search.paths import StudyPaths
+from search.paths import ORIGIN, StudyPaths
 from search.whole_file import sha256, write_whole
 
-ORIGIN = "launched.json"  # marks a run folder as a copy of one on a cluster
 WAIT_SECONDS = 600.0
 
 
@@ -45,11 +46,40 @@ def check_free(target: Path) -> None:
         )
 
 
+def check_later(target: Path, arrived: Path) -> None:
+    """Refuse to put a run in the place of a copy that has events which it lacks.
+
+    Raises:
+        StudyStopped: what is there and what to do.
+    """
+    if not target.exists():
+        return
+    here, came = (_moments(StudyPaths(run).ledger) for run in (target, arrived))
+    if here != came[: len(here)]:
+        raise StudyStopped(
+            f"{target}: has events that the fetched run lacks, because it is another study of that name, was gone on "
+            "with here, or the cluster has lost them; move it away, then fetch again"
+        )
+
+
+def _moments(ledger: Path) -> list[float]:
+    """When each event happened, whatever it was; none where there is no ledger."""
+    if not ledger.exists():
+        return []
+    try:
+        with closing(sqlite3.connect(f"{ledger.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            return [at for (at,) in database.execute("SELECT at FROM events ORDER BY sequence")]
+    except sqlite3.Error as error:
+        raise StudyStopped(
+            f"{ledger}: must be a ledger to tell what is new, but {error}; move it away, then fetch again"
+        ) from error
+
+
 def fetch_run(door: Door, name: str, target: Path) -> StudyPaths:
     """Bring a study's run folder here. What was added to an earlier copy (an export, say) stays.
 
     Raises:
-        StudyStopped: when it is not on the head, or did not arrive whole.
+        StudyStopped: when it is not on the head, did not arrive whole, or is not a later state of the copy here.
         Unreachable: when the door does not answer.
     """
     check_free(target)
@@ -60,7 +90,9 @@ def fetch_run(door: Door, name: str, target: Path) -> StudyPaths:
         if not (arrived / "study.yaml").is_file():
             raise StudyStopped(f"{RUNS}/{name} on the cluster must be a run, but there is no study.yaml in it")
         write_whole(arrived / ORIGIN, json.dumps({"address": door.address, "name": name, "at": time.time()}))
-        _put_in_place(arrived, target, folder / "before")
+        check_later(target, arrived)
+        with uninterrupted():
+            _put_in_place(arrived, target, folder / "before")
     return StudyPaths(target)
 
 

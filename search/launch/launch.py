@@ -57,12 +57,13 @@ class Launch:
     Attributes:
         submission: Name of the job that is looked at; None before there is one.
         running: Whether that job was still at work when it was last looked at.
+        other: Whether it was started with other settings than this order's.
     """
 
     def __init__(self, door: Door, order: Order, view: View):
         self.door, self.order, self.view = door, order, view
         self.submission: str | None = None
-        self.running = False
+        self.running = self.other = False
         self._too_much: list[str] = []  # why the inputs that are here cannot be sent
         self._has_past = True  # whether a ledger may be there that says what earlier jobs did
 
@@ -85,11 +86,17 @@ class Launch:
         if last is not None and (last.status not in TERMINAL or (last.status == "SUCCEEDED" and same)):
             self.submission = last.submission_id
             if last.status not in TERMINAL:
-                other = "" if same else "; it was started with other settings, and goes on with them"
+                self.other = not same
+                other = "; it was started with other settings, and goes on with them" if self.other else ""
                 self.view.say(f"{self.order.name} is running there already, as {last.submission_id}{other}")
             self.running = last.status not in TERMINAL
             return self.running
         with_code = self._check(inputs)
+        if self.order.target.exists() and not (self._has_past or self.order.config.storage_copy):
+            raise ConfigurationError(
+                f"{self.order.target}: is a copy of a run that is not there any more, and the one that would be "
+                "started must not take its place; give another --name, or move it away"
+            )
         self._deliver(inputs)
         number = 1 + (int(last.submission_id.rpartition("-")[2]) if last else 0)
         self._submit(f"thawline-{self.order.name}-{number}", study, digest, with_code)

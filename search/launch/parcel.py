@@ -1,6 +1,7 @@
 """What is sent to a cluster, packed: the study file, the code where it is wanted, images and weights from here."""
 
 import hashlib
+import os
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ RUNS = "~/thawline/runs"  # on the head
 INPUTS = "~/thawline/inputs"
 PACKAGES = ("search", "trainable", "analysis")
 STUDY_FILE = "study.yaml"
+MOST_PROBLEMS = 10  # that are told
 _MOMENT = (1980, 1, 1, 0, 0, 0)  # of every file in a package, so that the same content is the same package
 
 
@@ -62,11 +64,15 @@ def inputs_of(paths: Mapping[str, Path]) -> Inputs | None:
     """Those of the paths that exist here; None when there are none.
 
     Raises:
-        ConfigurationError: when they are too much to send.
+        ConfigurationError: when they are too much to send, or would not arrive as a search here finds them.
     """
     here = {setting: path for setting, path in paths.items() if is_there(path)}
     if not here:
         return None
+    problems = [f"{setting}: {problem}" for setting, path in here.items() for problem in _unsendable(path)]
+    if problems:
+        more = f"and {len(problems) - MOST_PROBLEMS} more like these"
+        raise ConfigurationError(problems[:MOST_PROBLEMS] + [more] * (len(problems) > MOST_PROBLEMS))
     size = sum(file.stat().st_size for path in here.values() for file in _files(path))
     if size > LIMIT - ROOM:
         raise ConfigurationError(
@@ -81,6 +87,31 @@ def inputs_of(paths: Mapping[str, Path]) -> Inputs | None:
     target = f"{INPUTS}/{content.hexdigest()[:32]}"
     there = {setting: f"{target}/{number}/{path.name}" for number, (setting, path) in enumerate(here.items())}
     return Inputs(here, there, target, size)
+
+
+def _unsendable(path: Path) -> list[str]:
+    """What of a file or folder would be lost or changed on its way, each with what to do."""
+    failures: list[OSError] = []
+    names = [path] if path.is_file() else []
+    for folder, below, files in () if names else os.walk(path, onerror=failures.append):
+        names += [Path(folder, name) for name in sorted([*below, *files])]
+    links = [
+        f"{each} is a link; put what it leads to in its place" for each in names if each != path and each.is_symlink()
+    ]
+    named = [
+        f"{os.fsencode(each)!r} must have a name in UTF-8 without a backslash; rename it"
+        for each in names
+        if "\\" in each.name or not _is_utf8(each.name)
+    ]
+    return [*(f"{each.filename}: {each.strerror}" for each in failures), *links, *named]
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def study_there(config: StudyConfig, inputs: Inputs | None) -> str:

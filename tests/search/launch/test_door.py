@@ -1,10 +1,11 @@
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
 
 import pytest
 
-from search.errors import ConfigurationError
-from search.launch.door import Door, door_address, last_line
+from search.errors import ConfigurationError, StudyStopped
+from search.launch.door import Door, Unreachable, door_address, last_line
 
 
 @pytest.mark.parametrize(
@@ -73,3 +74,15 @@ def test_an_upload_may_take_as_long_as_a_thin_line_needs(monkeypatch):
     client._do_request("GET", "/api/jobs/")
     client._do_request("PUT", "/api/packages/x", data=bytes(2_000_000))
     assert waits == [(60.0, 60.0), (160.0, 60.0)]
+
+
+def test_a_job_that_a_head_started_anew_does_not_know_is_not_waited_for(monkeypatch):
+    door = Door("http://127.0.0.1:1")
+    answers = {"/api/jobs/thawline-it-1": 404, "/api/version": 404}
+    door.__dict__["_client"] = SimpleNamespace(
+        _do_request=lambda method, path: SimpleNamespace(status_code=answers[path])
+    )
+    with pytest.raises(StudyStopped, match="thawline-it-1 must be a job at"):
+        door.job("thawline-it-1")
+    with pytest.raises(Unreachable, match="answers 404"):
+        _ = door.version

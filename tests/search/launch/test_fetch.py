@@ -1,12 +1,20 @@
 import io
 import os
+import shutil
+import signal
 import tarfile
+import threading
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from search.errors import ConfigurationError, StudyStopped
+from search.events import Asked
 from search.launch.door import Unreachable
-from search.launch.fetch import ORIGIN, _lent, _put_in_place, check_free, extract
+from search.launch.fetch import _lent, _put_in_place, check_free, check_later, extract, fetch_run
+from search.ledger import Ledger
+from search.paths import ORIGIN
 
 
 def archive(path, *members):
@@ -90,6 +98,62 @@ def test_a_newer_copy_takes_the_place_of_an_older_one_and_what_was_added_here_st
     assert names_in(old) == ["exported", "study.db"]
     assert (old / "study.db").read_text() == "new"
     assert (old / "exported" / "model.onnx").read_text() == "mine"
+
+
+def recorded(folder, *numbers):
+    folder.mkdir(exist_ok=True)
+    with Ledger(folder / "study.db") as ledger:
+        for number in numbers:
+            ledger.append(Asked(number, {}, 0))
+    return folder
+
+
+def test_a_copy_is_replaced_by_a_later_state_of_its_own_study_alone(tmp_path):
+    here = recorded(tmp_path / "here", 0, 1)
+    later = shutil.copytree(here, tmp_path / "later")
+    recorded(later, 2)
+    check_later(here, later)
+    check_later(here, shutil.copytree(here, tmp_path / "same"))
+    check_later(tmp_path / "nothing", later)
+    for other in (recorded(tmp_path / "other", 0, 1, 2), recorded(tmp_path / "begun anew")):
+        with pytest.raises(StudyStopped, match="has events that the fetched run lacks"):
+            check_later(here, other)
+    with pytest.raises(StudyStopped, match="has events that the fetched run lacks"):
+        check_later(later, here)  # somebody went on with the copy
+    (here / "study.db").write_bytes(b"no ledger")
+    with pytest.raises(StudyStopped, match="must be a ledger to tell what is new"):
+        check_later(here, later)
+
+
+def test_ctrl_c_in_the_exchange_waits_until_it_is_done(tmp_path, monkeypatch):
+    def download(door, name, folder, arrived, *, ledger_only):
+        recorded(arrived)
+        (arrived / "study.yaml").write_text("new")
+
+    monkeypatch.setattr("search.launch.fetch._download", download)
+    target = recorded(tmp_path / "lungs")
+    (target / ORIGIN).write_text("{}")
+    (target / "exported").mkdir()
+    rename = Path.rename
+
+    def interrupted(path, other):
+        os.kill(os.getpid(), signal.SIGINT)
+        return rename(path, other)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    done = threading.Event()
+    threading.Thread(target=done.wait, daemon=True).start()  # such as draws the live view, and may take the signal
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # it may be ignored, as of what runs in the background
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fetch_run(SimpleNamespace(address="http://here"), "lungs", target)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        done.set()
+    assert (target / "study.yaml").read_text() == "new"
+    assert (target / "exported").is_dir()
 
 
 def test_an_interruption_comes_through_although_the_door_is_lost_meanwhile(monkeypatch):

@@ -1,3 +1,4 @@
+import os
 import zipfile
 from pathlib import Path
 
@@ -57,6 +58,42 @@ def test_a_file_is_sent_under_its_name(images):
     groups = images / "a" / "1.png"
     assert inputs_of({"data.groups": groups}).there["data.groups"].endswith("/0/1.png")
     assert [name for name, _ in inputs_of({"data.groups": groups}).files()] == ["inputs/0/1.png"]
+
+
+def test_what_would_not_arrive_as_it_is_is_refused_whatever_else_is_there(images, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (images / "b").symlink_to(tmp_path / "elsewhere")
+    (images / "a" / "3.png").symlink_to("/etc/hostname")
+    (images / "a" / "gone.png").symlink_to("nowhere")
+    (images / "a" / "back\\slash.png").write_bytes(b"x")
+    Path(os.fsdecode(os.fsencode(images / "a") + b"/caf\xe9.png")).write_bytes(b"x")
+    with pytest.raises(ConfigurationError) as caught:
+        inputs_of({"data.path": images})
+    told = "\n".join(caught.value.problems)
+    for name in ("b", "a/3.png", "a/gone.png"):
+        assert f"data.path: {images / name} is a link; put what it leads to in its place" in told
+    assert "caf\\xe9.png' must have a name in UTF-8 without a backslash" in told
+    assert len(caught.value.problems) == 5
+    for number in range(20):
+        (images / f"link {number}").symlink_to(images)
+    with pytest.raises(ConfigurationError) as caught:
+        inputs_of({"data.path": images})
+    assert caught.value.problems[10:] == ["and 15 more like these"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
+def test_a_folder_that_may_not_be_read_is_not_sent_as_an_empty_one(images):
+    (images / "a").chmod(0)
+    try:
+        with pytest.raises(ConfigurationError, match="Permission denied"):
+            inputs_of({"data.path": images})
+    finally:
+        (images / "a").chmod(0o700)
+
+
+def test_a_file_that_is_a_link_itself_is_sent_as_what_it_leads_to(images, tmp_path):
+    (tmp_path / "weights.h5").symlink_to(images / "a" / "1.png")
+    assert inputs_of({"model.weights": tmp_path / "weights.h5"}).size == 3
 
 
 def test_too_much_to_send_is_refused_with_what_to_do(images):
