@@ -11,7 +11,7 @@ UNFINISHED := .venv/.unfinished
 .DELETE_ON_ERROR:
 CLUSTER_PROGRAMS := ip unshare nsenter ssh ssh-keygen rsync
 .PHONY: help setup quickstart test programs cluster-test cluster-programs bench-driver bench-decisions bench-cache \
-	bench-start bench-step bench-memory bench-desk bench-peers bench-report simulate compare docs faults soak test-fast lint format types \
+	bench-start bench-step bench-packing bench-memory bench-desk bench-peers bench-report simulate compare docs faults soak test-fast lint format types \
 	check lock clean
 
 help: ## show this list
@@ -65,6 +65,9 @@ bench-start: $(READY) ## what a trial's start costs, cold and warm, by freeze de
 
 bench-step: $(READY) ## what a training step takes, with convolutions alone and with products of matrices
 	$(BIN)/python -m benchmarks.step
+
+bench-packing: $(READY) ## two one-thread workers beside one with two threads, and what share of their time is steps
+	$(BIN)/python benchmarks/packing.py
 
 bench-memory: $(READY) ## whether a worker grows over 100 real trials
 	$(BIN)/python benchmarks/memory.py
