@@ -170,6 +170,8 @@ def _beating(path: Path, descriptor: int | None, holder: Holder) -> Iterator[Non
             except ConfigurationError as error:
                 end_at_once(str(error))
                 return
+            except OSError:  # a network that is away for a moment: nothing is known, and nothing could be written
+                continue
             now = replace(now, beat=now.beat + 1)
             with suppress(OSError):  # a full disk: the next beat may come through
                 _sign(descriptor, now) if descriptor is not None else write_whole(path, _text(now))
