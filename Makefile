@@ -101,7 +101,7 @@ soak: $(READY) ## real trials whose workers are killed at random, 20 times or KI
 	$(BIN)/python benchmarks/soak.py --kills $(or $(KILLS),20)
 
 test-fast: $(READY) ## the tests that need neither real networks nor Ray
-	$(BIN)/pytest -m "not slow and not ray"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not ray"
 
 lint: $(READY) ## style and likely mistakes
 	$(BIN)/ruff check .
