@@ -131,12 +131,17 @@ class Board:
         return _line(Text.assemble((self.config.name or "study", "bold"), f"  {said}"))
 
     @property
+    def searched(self) -> float:
+        """Seconds of the search's time budget that are used up."""
+        return self.used - self.aside
+
+    @property
     def searching(self) -> bool:
         """Whether trials of the search are still to come or to end: reruns and a winner are then of an earlier one."""
         if any(rerun.status == "running" for rerun in self.reruns):
             return False
         limit = self.config.budget.wall_seconds
-        to_come = len(self.trials) < self.config.budget.trials and (limit is None or self.used - self.aside < limit)
+        to_come = len(self.trials) < self.config.budget.trials and (limit is None or self.searched < limit)
         return to_come or not all(trial.ended for trial in self.trials)
 
     def _seconds_left(self) -> float | None:
@@ -147,7 +152,7 @@ class Board:
             return None if done else seconds_left(self.reruns, self._wanted_reruns(), self.used)
         left = seconds_left(self.trials, max(len(self.trials), self.config.budget.trials), self.used)
         limit = self.config.budget.wall_seconds
-        return left if left is None or limit is None else min(left, max(0.0, limit - (self.used - self.aside)))
+        return left if left is None or limit is None else min(left, max(0.0, limit - self.searched))
 
     def _wanted_reruns(self) -> int:
         final = self.config.final
@@ -197,8 +202,8 @@ def _bar_rows(board: Board) -> list[tuple[float, float, str, Text]]:
     rows = [_share("trials", trials, wanted), (float(done), float(most), f"{done} of {most} epochs", speed)]
     limit = config.budget.wall_seconds
     if limit is not None and (board.searching or not board.reruns):
-        spent = board.used - board.aside
-        rows.append((spent, limit, f"{duration(max(0.0, limit - spent))} left", Text(f"of {duration(limit)}")))
+        left = max(0.0, limit - board.searched)
+        rows.append((board.searched, limit, f"{duration(left)} left", Text(f"of {duration(limit)}")))
     if board.reruns and not board.searching:
         rows.append(_share("reruns", board.reruns, board._wanted_reruns()))
     return rows

@@ -176,6 +176,8 @@ def test_a_copy_goes_on_though_nobody_can_be_told_of_it(paths, place, handler, m
         wait_for(lambda: copy.problem)
         handler.failure = None
         wait_for(lambda: len(read_copy(place)) == ledger.sequence)
+        assert read_copy(place) == read(paths.ledger)
+    assert copy.problem is None
 
 
 def test_a_session_whose_copy_cannot_be_completed_does_not_end_well(paths, place, handler, said, monkeypatch):
@@ -309,6 +311,8 @@ def test_checkpoints_of_trials_that_wait_are_carried_in_the_next_session_though_
     with Ledger(paths.ledger) as ledger, copied(ledger, paths, place, said.append):
         ledger.append(*asked(4))
         wait_for(lambda: "trials/3/checkpoint/000001/manifest.json" in place.files())
+    there = [name for name in place.files() if "checkpoint" in name]
+    assert there == [f"trials/3/checkpoint/000001/{name}" for name in ("arrays.npz", "manifest.json", "values.json")]
 
 
 def test_a_checkpoint_that_an_earlier_session_carried_is_not_carried_again(paths, place, handler, said):
